@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+# Needs make, git and Python 3.11 or newer; every target makes what else it needs. `make help` lists them.
+
+VENV := .venv
+BIN := $(VENV)/bin
+# An empty file, as new as the environment: it is made again when pyproject.toml changes.
+STAMP := $(VENV)/.stamp
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo demo-cluster test bench chaos fuzz soak lint clean
+
+help: ## show this
+	@echo 'make demo   run the example DAGs on a real Airflow against the simulator, and show how each task waited'
+	@echo '            KEEP=1            leave Airflow and the simulator up until Ctrl-C'
+	@echo '            DIALECT=observed  the services as they really answer, not as they are documented'
+	@echo 'make demo-cluster   the same on PostgreSQL, Redis, two Celery workers and two triggerers, then 2,000 waits at a time'
+	@echo '            (ARGS="--waits N"); ARGS=--failover kills and restarts parts under 1,000 waits instead'
+	@echo 'make test   run all tests, those on a real Airflow too (ARGS="-m \"not airflow\"" leaves them out)'
+	@echo 'make bench  measure the waiting beside its peers and its floor (10 minutes; ARGS=--quick is shorter)'
+	@echo 'make chaos  break things on purpose: 100,000 waits through random faults, in virtual time'
+	@echo '            ARGS="--seed N --waits N" plays a run again'
+	@echo 'make fuzz   give bad input to everything that reads some (ARGS="--inputs N")'
+	@echo 'make soak   5,000 waits that come and go for an hour; the plot is docs/soak.svg (ARGS="--minutes N")'
+	@echo 'make lint   check style and types'
+	@echo 'make venv   only make the environment that the others need'
+	@echo 'make clean  remove the environment and everything else that these targets made'
+	@echo
+	@echo 'PYTHON=/path/to/python3.11 chooses the interpreter.'
+
+venv: $(STAMP)
+
+demo: $(STAMP)
+	@$(BIN)/python -m tools.demo $(if $(filter-out 0 no false,$(KEEP)),--keep) $(if $(DIALECT),--dialect $(DIALECT))
+
+demo-cluster: $(STAMP)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group cluster || $(BIN)/python -m pip install --quiet --group cluster
+	@$(BIN)/python -m tools.cluster $(ARGS)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(STAMP)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group bench || $(BIN)/python -m pip install --quiet --group bench
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+chaos: $(STAMP)
+	@$(BIN)/python -m chaos $(ARGS)
+
+fuzz: $(STAMP)
+	@$(BIN)/python -m chaos.fuzz $(ARGS)
+
+soak: $(STAMP)
+	@$(BIN)/python -m chaos.soak $(ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml tools/venv.sh
+	@PYTHON='$(PYTHON)' tools/venv.sh $(VENV)
+	@touch $@
