@@ -1,0 +1,119 @@
+"""The triggerer's line: aiohttp, which asks for a fraction of httpx's CPU; only loops import it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any, cast
+
+import aiohttp
+import httpx
+from yarl import URL
+
+from airflow_status_provider.errors import NotSent, RemoteUnavailable
+from airflow_status_provider.protocols.model import Request, Response
+from airflow_status_provider.transport import http
+from airflow_status_provider.transport.endpoint import Endpoint
+
+MAX_CONNECTIONS = 20
+#: errors whose words quote no address and no answer
+_HARMLESS = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError)
+
+
+class AsyncLine:
+    """One session, without a cookie jar and without credentials from ``~/.netrc``.
+
+    When an answer stayed out or was given up, the network may have dropped the connection without a word, and
+    with it all that lie idle beside it: what comes next opens new ones, in a new session.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._tls = endpoint.tls
+        self._proxy = http.environment_proxy(endpoint.base)
+        self._opened: aiohttp.ClientSession | None = None
+        self._busy: Counter[aiohttp.ClientSession] = Counter()
+
+    @property
+    def _session(self) -> aiohttp.ClientSession:
+        """Opened by the first request: a line that nobody used needs no closing."""
+        if self._opened is None:
+            self._opened = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=self._tls or True),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                trust_env=False,
+            )
+        return self._opened
+
+    async def send(self, request: Request, url: str, headers: Mapping[str, str]) -> Response:
+        patience = request.read_timeout or http.READ_TIMEOUT
+        session = self._session
+        self._busy[session] += 1
+        with contextlib.ExitStack() as files:
+            try:
+                async with session.request(
+                    request.method,
+                    URL(url, encoded=True),
+                    allow_redirects=False,
+                    proxy=self._proxy,
+                    timeout=aiohttp.ClientTimeout(
+                        total=http.TOTAL_TIMEOUT + patience,
+                        sock_connect=http.CONNECT_TIMEOUT,
+                        sock_read=patience,
+                    ),
+                    **_body(request, url, headers, files),
+                ) as answer:
+                    body = bytearray()
+                    async for chunk in answer.content.iter_any():
+                        http.take(body, chunk)
+                    return http.response(answer.status, answer.headers.items(), bytes(body))
+            except (TimeoutError, asyncio.CancelledError) as error:
+                if session is self._opened:
+                    self._opened = None
+                if isinstance(error, TimeoutError):
+                    raise _translated(error) from error
+                raise
+            except (aiohttp.ClientError, ValueError) as error:
+                raise _translated(error) from error
+            finally:
+                self._busy[session] -= 1
+                if session is not self._opened and not self._busy[session]:
+                    del self._busy[session]
+                    await session.close()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def close(self) -> None:
+        sessions = {*self._busy, *([self._opened] if self._opened else [])}
+        self._busy.clear()
+        for session in sessions:
+            await session.close()
+
+
+def _body(
+    request: Request, url: str, headers: Mapping[str, str], files: contextlib.ExitStack
+) -> dict[str, Any]:
+    if request.json is not None:
+        return {"headers": {**headers, **http.JSON}, "data": http.json_body(request.json)}
+    if request.form is None and not request.files:
+        return {"headers": headers}
+    # httpx describes forms for both lines, so that a service sees no difference
+    described = http.built(request, url, headers, files)
+    return {"headers": described.headers, "data": _pieces(described)}
+
+
+async def _pieces(described: httpx.Request) -> AsyncIterator[bytes]:
+    for piece in cast("Iterable[bytes]", described.stream):
+        yield piece
+
+
+def _translated(error: Exception) -> RemoteUnavailable:
+    if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError):
+        return RemoteUnavailable("the answer took too long")
+    said = str(error) if isinstance(error, _HARMLESS) else ""
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+        return NotSent(http.unreachable(said or "the connection timed out"))
+    return RemoteUnavailable(http.broken(said or type(error).__name__))

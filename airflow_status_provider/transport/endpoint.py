@@ -1,0 +1,183 @@
+"""Where an account lives and how it signs in: an Airflow connection, understood once."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import re
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from airflow_status_provider.errors import InvalidConnection
+from airflow_status_provider.protocols.model import AuthScheme, Service
+
+#: a shorter text may stand in any answer without being a secret
+SECRET_LENGTH = 12
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Endpoint:
+    """``digest`` tells accounts apart: equal digests may share a client and a socket, others never."""
+
+    service: Service
+    conn_id: str
+    base: str
+    socket: str
+    scheme: AuthScheme = field(repr=False)
+    tls: ssl.SSLContext | None = field(repr=False)
+    digest: str = field(repr=False)
+    #: what no answer may quote
+    secrets: tuple[bytes, ...] = field(repr=False)
+
+    @property
+    def where(self) -> str:
+        return f"{self.service.title} (connection {self.conn_id!r})"
+
+
+def build(
+    service: Service,
+    conn_id: str,
+    *,
+    host: str | None,
+    port: int | None,
+    schema: str | None,
+    login: str | None,
+    password: str | None,
+    extra: Mapping[str, Any],
+) -> Endpoint:
+    """Read a connection's fields, or say in one sentence what is wrong with them.
+
+    ``host`` is the server's origin (``http://127.0.0.1:8000``) or a host name with schema and port beside
+    it; ``https`` where nothing says otherwise; a path in it replaces the service's own API prefix.
+    """
+    try:
+        origin, base = _locate(service, host, port, schema)
+        socket = _websocket(service.socket_base(origin, base))
+        if given := _text(extra, "ws_url"):
+            socket = _socket_url(given, directory=not socket.endswith("/"))
+        insecure = _flag(extra, "allow_insecure")
+        for url in (base, socket):
+            _confidential(url, insecure)
+        scheme = service.auth(login or None, password or None, extra)
+        tls = _tls(extra) if base.startswith("https") or socket.startswith("wss") else None
+    except InvalidConnection as error:
+        raise error.at(f"{service.title} (connection {conn_id!r})") from None
+    told = json.dumps([service.name, base, socket, login, password, dict(extra)], sort_keys=True, default=str)
+    digest = hashlib.sha256(told.encode()).hexdigest()
+    secrets = tuple(
+        text.encode(errors="replace")
+        for text in (password, *extra.values())
+        if isinstance(text, str) and len(text) >= SECRET_LENGTH
+    )
+    return Endpoint(service, conn_id, base, socket, scheme, tls, digest, secrets)
+
+
+def _locate(service: Service, host: str | None, port: int | None, schema: str | None) -> tuple[str, str]:
+    host = (host or "").strip() or service.default_host
+    if not host:
+        raise InvalidConnection(
+            "the host is missing; put the server's origin there, as in https://example.com"
+        )
+    if schema and schema not in ("http", "https"):
+        raise InvalidConnection("the schema must be http or https")
+    if "://" not in host:
+        host = f"{schema or 'https'}://{f'[{host}]' if host.count(':') > 1 and host[0] != '[' else host}"
+    url = _address("the host", host)
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise InvalidConnection("the host must be an http or https origin, or a bare host name")
+    name = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
+    port = url.port or port
+    origin = f"{url.scheme}://{name}" + (f":{port}" if port else "")
+    _address("the host", origin)  # with the port that stood beside it
+    path = url.path.rstrip("/")
+    return origin, origin + (path or service.prefix)
+
+
+def _websocket(url: str) -> str:
+    return "ws" + url.removeprefix("http")
+
+
+def _socket_url(given: str, directory: bool) -> str:
+    url = _address("extra.ws_url", given)
+    if url.scheme not in ("ws", "wss") or not url.hostname:
+        raise InvalidConnection("extra.ws_url must be a ws:// or wss:// address")
+    return given.rstrip("/") if directory else given
+
+
+def _address(what: str, given: str) -> SplitResult:
+    """A URL's parts, if something can be connected to there and nothing in it is secret."""
+    if any(character.isspace() or not character.isprintable() for character in given):
+        raise InvalidConnection(f"{what} must not hold white space or control characters")
+    try:
+        url = urlsplit(given)
+        if url.port == 0 or not _nameable(url.hostname or "x"):
+            raise ValueError
+    except ValueError:
+        raise InvalidConnection(f"{what} is not a valid address") from None
+    if "@" in url.netloc or url.query or url.fragment:
+        raise InvalidConnection(f"{what} must not hold credentials, a query or a fragment")
+    return url
+
+
+def _nameable(host: str) -> bool:
+    """Whether something can have this name: an address, or a name that DNS or a hosts file may know."""
+    if ":" in host:
+        return bool(ipaddress.IPv6Address(host))
+    return re.fullmatch(r"[a-z0-9._-]+", host.encode("idna").decode()) is not None
+
+
+def _confidential(url: str, allowed: bool) -> None:
+    """Credentials do not cross a network in clear unless somebody says so."""
+    parts = urlsplit(url)
+    if allowed or parts.scheme in ("https", "wss") or _loopback(parts.hostname or ""):
+        return
+    raise InvalidConnection(
+        f"the credentials would cross the network unencrypted ({parts.scheme}://); "
+        "use https, or set allow_insecure to true in the extra to accept it"
+    )
+
+
+def _loopback(name: str) -> bool:
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _flag(extra: Mapping[str, Any], name: str) -> bool:
+    """A JSON true or false, or its text, which is what a connection written as a URI has."""
+    value = extra.get(name)
+    word = value.lower() if isinstance(value, str) else value
+    if word is True or word == "true":
+        return True
+    if word is None or word is False or word in ("", "false"):
+        return False
+    raise InvalidConnection(f"extra.{name} must be true or false")
+
+
+def _text(extra: Mapping[str, Any], name: str) -> str | None:
+    value = extra.get(name)
+    if value is not None and not isinstance(value, str):
+        raise InvalidConnection(f"extra.{name} must be text")
+    return value or None
+
+
+def _tls(extra: Mapping[str, Any]) -> ssl.SSLContext:
+    """Verified by default; ``ca_file`` for a private authority, ``client_cert`` (and ``client_key``)."""
+    certificate, key = _text(extra, "client_cert"), _text(extra, "client_key")
+    if key and not certificate:
+        raise InvalidConnection("extra.client_key is of no use without extra.client_cert")
+    try:
+        context = ssl.create_default_context(cafile=_text(extra, "ca_file"))
+        if certificate:
+            # a pass phrase, even if it is wrong, keeps OpenSSL from asking a terminal for one
+            context.load_cert_chain(certificate, key, password="")
+    except (OSError, ValueError) as error:  # an SSLError is an OSError; a path with a NUL is a ValueError
+        raise InvalidConnection(f"the TLS files in the extra cannot be used: {error}") from None
+    return context

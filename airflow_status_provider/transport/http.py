@@ -1,0 +1,415 @@
+"""REST for one account: requests go out signed, foreign errors come back as ours.
+
+Written once for both worlds: everything is ``async``, and over a ``BlockingLine`` nothing ever really
+awaits, so ``block_on`` runs the very same code on a worker without an event loop.
+
+1. A refused credential leads to one refresh or login, single-flight, whose success or failure all share who
+   waited for it, and to one repeat; if current credentials are refused, it is ``AuthenticationFailed``.
+   A login that was refused is not tried again, one that could not be had is paced for all. Where credentials
+   have worked before, only the service's own word refuses them, not a page that a proxy put up meanwhile.
+2. What a service quotes of the credentials is taken out of its answers.
+3. Redirects are not followed and cookies not kept: credentials go to the configured origin only.
+4. ``NotSent`` is raised only where the service cannot have acted on the request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import dataclasses
+import datetime
+import email.utils
+import functools
+import http.cookies
+import json
+import logging
+import ssl
+import time
+import urllib.request
+import zlib
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from contextvars import ContextVar
+from typing import IO, Any, Protocol, TypeVar
+from urllib.parse import quote, urlencode, urlsplit
+
+import httpx
+
+from airflow_status_provider import __version__
+from airflow_status_provider.errors import (
+    AuthenticationFailed,
+    InvalidInput,
+    NotSent,
+    RemoteUnavailable,
+    StatusProviderError,
+)
+from airflow_status_provider.protocols.model import (
+    Conversation,
+    File,
+    Request,
+    Response,
+    Tokens,
+    error_text,
+    plain,
+)
+from airflow_status_provider.transport.backoff import full_jitter
+from airflow_status_provider.transport.endpoint import Endpoint
+
+T = TypeVar("T")
+
+CONNECT_TIMEOUT = 10.0
+READ_TIMEOUT = 30.0
+#: an answer may trickle, but not for ever and not without end
+TOTAL_TIMEOUT = 120.0
+MAX_BODY = 64 * 1024 * 1024
+#: a service that says "later" is asked again after this, however much later it said
+LONGEST_PAUSE = 3600.0
+
+# httpcore logs an answer's headers at DEBUG, and with them the tokens that a login sets as cookies
+_ours: ContextVar[bool] = ContextVar("_ours", default=False)
+for _name in ("httpcore.http11", "httpcore.proxy"):
+    logging.getLogger(_name).addFilter(lambda record: not _ours.get())
+
+
+def block_on(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that, over a ``BlockingLine``, has nothing to await."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
+    work.close()
+    raise RuntimeError("a blocking client tried to await")
+
+
+class Line(Protocol):
+    def __init__(self, endpoint: Endpoint) -> None: ...
+
+    async def send(self, request: Request, url: str, headers: Mapping[str, str]) -> Response: ...
+
+    async def sleep(self, seconds: float) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class BlockingLine:
+    """Plain httpx, for code that runs on a worker."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._transport = httpx.HTTPTransport(
+            # files may go to an https store although the service itself is asked over http
+            verify=endpoint.tls or _default_tls(),
+            proxy=environment_proxy(endpoint.base),
+            trust_env=False,
+        )
+
+    async def send(self, request: Request, url: str, headers: Mapping[str, str]) -> Response:
+        mark = _ours.set(True)
+        try:
+            with contextlib.ExitStack() as files:
+                out = built(request, url, headers, files)
+                give_up = time.monotonic() + TOTAL_TIMEOUT + out.extensions["timeout"]["read"]
+                answer = self._transport.handle_request(out)
+                files.callback(answer.close)
+                body = bytearray()
+                for chunk in answer.iter_raw():
+                    take(body, chunk)
+                    if time.monotonic() > give_up:
+                        raise RemoteUnavailable("the answer took too long")
+                return response(answer.status_code, answer.headers.multi_items(), bytes(body))
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            raise _translated(error) from error
+        finally:
+            _ours.reset(mark)
+
+    async def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)  # noqa: ASYNC251 - only ever on a worker: a loop has AsyncLine
+
+    async def close(self) -> None:
+        self._transport.close()
+
+
+class Client:
+    """One account's REST client."""
+
+    def __init__(self, endpoint: Endpoint, line: Line) -> None:
+        self.endpoint = endpoint
+        self._line = line
+        self._tokens: Tokens | None = None
+        self._signing_in = asyncio.Lock()
+        self._tries = 0
+        self._failures = 0
+        self._failure: StatusProviderError | None = None
+        self._not_before = 0.0
+
+    async def send(self, request: Request) -> Response:
+        """One request, signed; whatever HTTP status the service itself answers is returned."""
+        if not request.authorised:
+            return await self._exchange(request, {})
+        scheme = self.endpoint.scheme
+        tokens = await self.tokens()
+        response = await self._exchange(request, scheme.headers(tokens))
+        if not scheme.refused(response):
+            return response
+        fresh = await self.tokens(refused=tokens)
+        while fresh is not tokens:
+            tokens = fresh
+            response = await self._exchange(request, scheme.headers(tokens))
+            if not scheme.refused(response):
+                return response
+            fresh = await self.tokens()  # others than those if somebody has renewed them meanwhile
+        raise AuthenticationFailed(
+            f"the credentials were refused ({error_text(response)}); mend the connection"
+        )
+
+    async def talk(self, conversation: Conversation[T]) -> T:
+        """Carry a service's verb through."""
+        try:
+            request = next(conversation)
+            while True:
+                request = conversation.send(await self.send(request))
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        finally:
+            conversation.close()
+
+    async def tokens(self, refused: Tokens | None = None) -> Tokens:
+        """The current tokens; signs in if there are none or those just ``refused`` are still current."""
+        tries = self._tries
+        async with self._signing_in:
+            if self._tokens is None or self._tokens is refused:
+                if self._failure is not None and (self._tries > tries or time.monotonic() < self._not_before):
+                    raise copy.copy(self._failure)
+                self._failure = None
+                try:
+                    self._tokens = await self._sign_in(refused)
+                except StatusProviderError as error:
+                    self._failure = copy.copy(error)
+                    self._failures += 1
+                    # whoever comes later with the same credentials would only be refused again
+                    refusal = isinstance(error, AuthenticationFailed)
+                    pause = float("inf") if refusal else full_jitter(self._failures)
+                    self._not_before = time.monotonic() + pause
+                    raise
+                finally:
+                    self._tries += 1
+                self._failures = 0
+            return self._tokens
+
+    async def _sign_in(self, refused: Tokens | None) -> Tokens:
+        scheme = self.endpoint.scheme
+        if refused is not None and refused.refresh:
+            renewed = await self.talk(scheme.refresh(refused))
+            if renewed is not None:
+                return renewed
+        try:
+            fresh = await self.talk(scheme.login())
+        except AuthenticationFailed as error:
+            if refused is None or error.certain:
+                raise
+            raise RemoteUnavailable(str(error)) from None
+        # a static credential is what it is: the same object says that there is nothing newer to try
+        return refused if refused is not None and fresh == refused else fresh
+
+    async def sleep(self, seconds: float) -> None:
+        await self._line.sleep(seconds)
+
+    async def close(self) -> None:
+        await self._line.close()
+
+    async def _exchange(self, request: Request, headers: Mapping[str, str]) -> Response:
+        path = request.path
+        # an absolute address is the service's own word: whatever cannot stand in one is quoted
+        url = quote(path, safe=_ADDRESS) if "://" in path else self.endpoint.base + path
+        if request.query:
+            url += f"?{urlencode(request.query)}"
+        answer = await self._line.send(request, url, {**headers, **_ALWAYS})
+        # only a login or a refresh that succeeds has to tell a secret
+        return self._discreet(answer) if request.authorised or answer.status >= 400 else answer
+
+    def _discreet(self, answer: Response) -> Response:
+        """A service may quote what it was sent, in words that go into logs: not what is secret of it."""
+        body = answer.body
+        issued = (self._tokens.access, self._tokens.refresh or "") if self._tokens else ()
+        for secret in (*self.endpoint.secrets, *(token.encode() for token in issued if token)):
+            if secret in body:
+                body = body.replace(secret, b"***")
+        return answer if body is answer.body else dataclasses.replace(answer, body=body)
+
+
+_ADDRESS = "%/:?#[]@!$&'()*+,;=-._~"
+_ALWAYS = {
+    "Accept": "application/json",
+    "Accept-Encoding": "identity",
+    "User-Agent": f"airflow-status-provider/{__version__}",
+}
+
+
+JSON = {"Content-Type": "application/json"}
+
+
+def json_body(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def built(
+    request: Request, url: str, headers: Mapping[str, str], files: contextlib.ExitStack
+) -> httpx.Request:
+    """The request as httpx sees it; ``files`` closes what it opens."""
+    parts = [(file.part, (file.name, _opened(file, files))) for file in request.files]
+    return httpx.Request(
+        request.method,
+        url,
+        content=json_body(request.json) if request.json is not None else None,
+        data=dict(request.form) if request.form is not None else None,
+        files=parts or None,
+        headers={**headers, **JSON} if request.json is not None else dict(headers),
+        extensions={
+            "timeout": {
+                "connect": CONNECT_TIMEOUT,
+                "pool": None,
+                "read": request.read_timeout or READ_TIMEOUT,
+                "write": READ_TIMEOUT,
+            }
+        },
+    )
+
+
+def _opened(file: File, files: contextlib.ExitStack) -> IO[bytes] | bytes:
+    if isinstance(file.content, bytes):
+        return file.content
+    try:
+        return files.enter_context(file.content.open("rb"))
+    except OSError as error:
+        raise InvalidInput(f"cannot read the file {file.name!r}: {error.strerror}") from None
+
+
+def take(body: bytearray, chunk: bytes) -> None:
+    """One more piece of an answer, which must not be endless."""
+    body += chunk
+    if len(body) > MAX_BODY:
+        raise RemoteUnavailable(f"the answer is larger than {MAX_BODY >> 20} MiB")
+
+
+def response(status: int, headers: Iterable[tuple[str, str]], body: bytes) -> Response:
+    lowered: dict[str, str] = {}
+    cookies: dict[str, str] = {}
+    for name, value in headers:
+        name = name.lower()
+        lowered[name] = value
+        if name == "set-cookie":
+            with contextlib.suppress(http.cookies.CookieError):
+                cookies |= {key: morsel.value for key, morsel in http.cookies.SimpleCookie(value).items()}
+    later = retry_after(lowered.get("retry-after"), time.time())
+    return Response(status, lowered, _expanded(lowered.get("content-encoding"), body), cookies, later)
+
+
+def _expanded(coding: str | None, body: bytes) -> bytes:
+    """Compression was not asked for; httpx would expand a small body without end."""
+    coding = (coding or "identity").lower()
+    if coding == "identity" or not body:
+        return body
+    if coding not in ("gzip", "deflate"):
+        raise RemoteUnavailable("the answer is compressed in a way that was not asked for")
+    try:
+        expanded = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32).decompress(body, MAX_BODY + 1)
+    except zlib.error:
+        raise RemoteUnavailable("the answer is compressed and broken") from None
+    if len(expanded) > MAX_BODY:
+        raise RemoteUnavailable(f"the answer is larger than {MAX_BODY >> 20} MiB")
+    return expanded
+
+
+def retry_after(header: str | None, now: float) -> float | None:
+    """Seconds to wait, from either form of ``Retry-After``: a number of seconds or an HTTP date."""
+    if header is None:
+        return None
+    header = header.strip()
+    if header.isdecimal():
+        seconds = float(header[:9])
+    else:
+        try:
+            moment = email.utils.parsedate_to_datetime(header)
+        except (ValueError, OverflowError):
+            return None
+        # one of the three forms of an HTTP date does not say that it is GMT
+        aware = moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
+        seconds = aware.timestamp() - now
+    return min(max(0.0, seconds), LONGEST_PAUSE)
+
+
+_NEVER_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+)
+
+
+def _translated(error: Exception) -> RemoteUnavailable:
+    # some words quote what was to be sent: a header and with it the credential, a signed address
+    quoted = isinstance(error, httpx.HTTPError) and not isinstance(error, httpx.LocalProtocolError)
+    said = (str(error) if quoted else "") or type(error).__name__
+    return NotSent(unreachable(said)) if isinstance(error, _NEVER_SENT) else RemoteUnavailable(broken(said))
+
+
+def unreachable(said: str) -> str:
+    hint = next((hint for words, hint in _HINTS if any(word in said for word in words)), "")
+    return f"cannot be reached ({plain(said)}{hint and f'; {hint}'})"
+
+
+def broken(said: str) -> str:
+    return f"the connection broke ({plain(said)})"
+
+
+#: what the words of the operating system and of OpenSSL mean to whoever mends the connection
+_HINTS = (
+    (
+        ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "wrong version number", "record layer failure"),
+        "does it speak http, not https?",
+    ),
+    (
+        ("CERTIFICATE_VERIFY_FAILED", "certificate verify failed"),
+        "its certificate is not trusted for this host; is it a private authority's, for extra.ca_file?",
+    ),
+    (
+        ("Name or service not known", "name resolution", "No address associated", "nodename nor servname"),
+        "the name is not known (DNS); is the host right?",
+    ),
+    (("Connection refused", "Connect call failed"), "nothing listens there; are host and port right?"),
+)
+
+
+@functools.cache
+def _default_tls() -> ssl.SSLContext:
+    return ssl.create_default_context()
+
+
+def environment_proxy(base: str) -> str | None:
+    url = urlsplit(base)
+    proxy = urllib.request.getproxies().get(url.scheme)
+    if not proxy or urllib.request.proxy_bypass(url.netloc):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def asynchronous(endpoint: Endpoint) -> Client:
+    """A client for a running loop. Who parses or runs tasks need not import aiohttp for it."""
+    return Client(endpoint, async_line()(endpoint))
+
+
+def async_line() -> type[Line]:
+    """Imported when it is wanted; a loop that must not stand still so long has a thread do that first."""
+    from airflow_status_provider.transport.aio import AsyncLine
+
+    return AsyncLine
+
+
+@contextlib.contextmanager
+def blocking(endpoint: Endpoint) -> Iterator[Client]:
+    """A client for synchronous code: ``block_on(client.talk(...))``."""
+    client = Client(endpoint, BlockingLine(endpoint))
+    try:
+        yield client
+    finally:
+        block_on(client.close())

@@ -1,0 +1,116 @@
+"""One WebSocket, opened with fresh credentials; how it ends is said in our words.
+
+The refusal of a socket never fails a wait: whether the credentials are really bad, REST decides.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlencode
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
+
+from airflow_status_provider import __version__
+from airflow_status_provider.errors import AuthenticationFailed, RateLimited, RemoteUnavailable
+from airflow_status_provider.protocols.model import StreamProtocol, Tokens
+from airflow_status_provider.transport.endpoint import Endpoint
+from airflow_status_provider.transport.http import retry_after
+
+OPEN_TIMEOUT = 10.0
+PING_INTERVAL = 20.0
+MAX_FRAME = 16 * 1024 * 1024
+#: how a service closes a socket whose credentials it does not accept
+REFUSED_CODES = frozenset({1008, 3000, 4001, 4003, 4401, 4403})
+
+# websockets logs the upgrade's request line and headers at DEBUG, and with them the token
+_silent = logging.getLogger(f"{__name__}.wire")
+_silent.setLevel(logging.CRITICAL + 1)
+
+
+class _Connect(connect):
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc  # a redirect would carry the credentials elsewhere
+
+
+class Socket:
+    """An open socket; both verbs raise when it is closed, by how it was closed."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection = connection
+
+    async def send(self, frame: str) -> None:
+        try:
+            await self._connection.send(frame)
+        except ConnectionClosed as closed:
+            raise _closed(closed) from None
+
+    async def receive(self) -> str | bytes:
+        try:
+            return await self._connection.recv()
+        except ConnectionClosed as closed:
+            raise _closed(closed) from None
+
+
+@asynccontextmanager
+async def open_socket(
+    endpoint: Endpoint, stream: StreamProtocol, tokens: Tokens, key: str, client_id: str
+) -> AsyncIterator[Socket]:
+    headers, query = endpoint.scheme.socket(tokens)
+    url = endpoint.socket + stream.path(key, client_id)
+    options: dict[str, Any] = {"ssl": endpoint.tls} if url.startswith("wss") else {}
+    try:
+        if query:
+            url += f"?{urlencode(query)}"
+        connection = await _Connect(
+            url,
+            additional_headers=headers,
+            user_agent_header=f"airflow-status-provider/{__version__}",
+            open_timeout=OPEN_TIMEOUT,
+            close_timeout=2.0,
+            ping_interval=PING_INTERVAL,
+            ping_timeout=stream.ping_timeout,
+            max_size=MAX_FRAME,
+            max_queue=64,
+            compression=None,
+            logger=_silent,
+            **options,
+        )
+    except InvalidStatus as refused:
+        raise _not_upgraded(refused) from None
+    except InvalidURI:
+        raise RemoteUnavailable("the socket's address is not valid") from None
+    except (OSError, EOFError, ImportError, ValueError, WebSocketException) as error:
+        # not even an impossible name, or a proxy of a kind that nobody installed, may fail a wait
+        raise RemoteUnavailable(f"the socket cannot be opened ({type(error).__name__})") from None
+    try:
+        yield Socket(connection)
+    finally:
+        try:
+            await connection.close()
+        finally:
+            connection.transport.abort()  # a loop that ends does not wait for the peer's goodbye
+
+
+def _not_upgraded(refused: InvalidStatus) -> RemoteUnavailable | AuthenticationFailed:
+    status = refused.response.status_code
+    said = f"the socket's upgrade was answered with HTTP {status}"
+    if status in (401, 403):
+        return AuthenticationFailed(said)
+    if status in (429, 503):
+        return RateLimited(said, retry_after(refused.response.headers.get("Retry-After"), time.time()))
+    return RemoteUnavailable(said)
+
+
+def _closed(closed: ConnectionClosed) -> RemoteUnavailable | AuthenticationFailed:
+    code = closed.rcvd.code if closed.rcvd else 1006
+    said = f"the socket was closed with {code}"
+    if code in REFUSED_CODES:
+        return AuthenticationFailed(said)
+    if code == 1013:
+        return RateLimited(said)
+    return RemoteUnavailable(said)
