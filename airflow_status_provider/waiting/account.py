@@ -1,0 +1,198 @@
+"""What all waits of one account share: the client, the queue of reads, the sockets.
+
+Accounts live in a registry, by running loop and by digest of the resolved connection, so that tenants never
+share. An account closes a little after its last waiter left, or when its loop ends. It leaves the registry
+before the first ``await`` of its shutdown, and when its credentials are refused, so that nobody joins a dying
+one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from airflow_status_provider.errors import AuthenticationFailed
+from airflow_status_provider.protocols.model import Update
+from airflow_status_provider.transport.endpoint import Endpoint
+from airflow_status_provider.transport.http import asynchronous
+from airflow_status_provider.waiting.deadlines import Deadlines
+from airflow_status_provider.waiting.pacing import herd
+from airflow_status_provider.waiting.polling import Poller
+from airflow_status_provider.waiting.stream import Stream
+from airflow_status_provider.waiting.waiter import Waiter
+
+LINGER = 5.0
+#: seconds after which a task that was just being cancelled is looked at again
+RECHECK = 0.1
+
+_accounts: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Account]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def account_of(endpoint: Endpoint) -> Account:
+    """The running loop's account for this endpoint."""
+    accounts = _accounts.setdefault(asyncio.get_running_loop(), {})
+    account = accounts.get(endpoint.digest)
+    if account is None:
+        account = accounts[endpoint.digest] = Account(endpoint)
+    return account
+
+
+class Account:
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.client = asynchronous(endpoint)
+        self.waiters: set[Waiter] = set()
+        self._poller = Poller(self.client, self._news, self._fatal)
+        self._deadlines = Deadlines(self._poller.expire)
+        self._streams: dict[str, tuple[Stream, asyncio.Task[None]]] = {}
+        self._users = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._left = asyncio.Event()
+        self._spawn(self._poller.run())
+        self._spawn(self._keep())
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep the account open meanwhile."""
+        self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
+            self._left.set()
+
+    def join(self, waiter: Waiter) -> None:
+        """Register, open, read, listen. Whoever joins leaves, and what joins half leaves whole."""
+        self._users += 1
+        self.waiters.add(waiter)
+        stream = self.stream_for(waiter.tracker.job_id)
+        if stream is not None:
+            stream.join(waiter)
+        self._poller.schedule(waiter, 0.0)
+        self._deadlines.add(waiter)
+
+    def leave(self, waiter: Waiter) -> None:
+        self._users -= 1
+        self._left.set()
+        waiter.future.cancel()
+        self._deadlines.discard(waiter)
+        self.waiters.discard(waiter)
+        stream = self._stream_of(waiter)
+        if stream is not None:
+            stream.leave(waiter)
+            if stream.key and not stream.waiters:
+                self._close_stream(stream.key)
+
+    def stream_for(self, job_id: str) -> Stream | None:
+        """The socket that carries this job's news, opening it if it is not open yet."""
+        protocol = self.endpoint.service.stream
+        if protocol is None:
+            return None
+        key = protocol.key(job_id)
+        if key not in self._streams:
+            stream = Stream(
+                self.client,
+                protocol,
+                key,
+                news=self._news,
+                opened=self._read_all,
+                lost=self._read_all,
+                fatal=self._fatal,
+            )
+            self._streams[key] = (stream, self._spawn(stream.run()))
+        return self._streams[key][0]
+
+    def _news(self, waiter: Waiter, update: Update, how: str) -> None:
+        stream = self._stream_of(waiter)
+        proven = stream is not None and stream.proven
+        if update.final:
+            waiter.settle(update, how)
+            if stream is not None and proven and waiter.trusting and how == "poll":
+                stream.proven = False  # it should have told
+                self._read_all(stream)
+        elif update.recheck_in is not None:
+            waiter.hinted = waiter.hinted or how == "push"
+            self._poller.sooner(waiter, update.recheck_in)
+        elif how == "poll" or waiter.due is None:
+            waiter.trusting = proven
+            self._poller.schedule(waiter, waiter.next_read(push=proven))
+
+    def _stream_of(self, waiter: Waiter) -> Stream | None:
+        protocol = self.endpoint.service.stream
+        found = self._streams.get(protocol.key(waiter.tracker.job_id)) if protocol else None
+        return found[0] if found else None
+
+    def _read_all(self, stream: Stream) -> None:
+        for waiter in stream.waiters:
+            waiter.trusting = False
+            self._poller.sooner(waiter, herd(waiter.interval, len(stream.waiters)))
+
+    def _fatal(self, error: AuthenticationFailed) -> None:
+        self._evict()
+        for waiter in tuple(self.waiters):
+            waiter.fail(error.at(waiter.where))
+
+    def _close_stream(self, key: str) -> None:
+        _, task = self._streams.pop(key)
+        _stop(task)
+
+    def _broke(self, task: asyncio.Task[None]) -> None:
+        """A bug in a shared task must end the waits that depend on it, not hang them."""
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._evict()
+            for waiter in tuple(self.waiters):
+                waiter.fail(RuntimeError(f"{waiter.name}: the waiting itself broke ({type(error).__name__})"))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._broke)
+        return task
+
+    async def _keep(self) -> None:
+        """Close when nobody has been here for a while, or when the loop ends."""
+        try:
+            while True:
+                await self._left.wait()
+                self._left.clear()
+                if not self._users:
+                    try:
+                        async with asyncio.timeout(LINGER):
+                            await self._left.wait()
+                    except TimeoutError:
+                        if not self._users:
+                            return
+        finally:
+            await self._close()
+
+    def _evict(self) -> None:
+        """Leave the registry: whoever comes now gets an account of his own."""
+        accounts = _accounts.get(asyncio.get_running_loop(), {})
+        if accounts.get(self.endpoint.digest) is self:
+            del accounts[self.endpoint.digest]
+
+    async def _close(self) -> None:
+        self._evict()
+        self._deadlines.close()
+        others = self._tasks - {asyncio.current_task()}
+        for task in others:
+            _stop(task)
+        try:
+            await asyncio.gather(*others, return_exceptions=True)
+        finally:
+            await self.client.close()
+
+
+def _stop(task: asyncio.Task[None]) -> None:
+    """A second cancellation would break off the orderly end that the first one began; but what looks like the
+    first one may be a timeout inside the task, which takes it back in a moment."""
+    if not task.cancelling():
+        task.cancel()
+    elif not task.done():
+        asyncio.get_running_loop().call_later(RECHECK, _stop, task)

@@ -1,0 +1,249 @@
+"""All status reads of one account: one queue, paced for all, asked for by anybody.
+
+1. A read that is due runs as soon as the account may ask; at most ``MAX_READS`` at once.
+2. "Later" (429, or 503 with Retry-After) pauses the account, not the wait that happened to hear it, and
+   teaches it the rate that it keeps to from then on; whose read is longest due comes first.
+3. A service that cannot be reached pauses the account with full jitter; one probe then goes first.
+4. An answer that makes no sense for one job (5xx, not JSON) slows that job's wait only.
+5. At a wait's deadline one last read decides, pause or not; if no answer comes, once more over a new
+   connection, for the old one may have been cut without a word.
+6. A wait that may stall is read when it would have, and only what that read says ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import itertools
+import math
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from airflow_status_provider.errors import (
+    GOES_ON,
+    AuthenticationFailed,
+    NotSent,
+    RateLimited,
+    RemoteUnavailable,
+    StatusProviderError,
+    WaitStalled,
+    WaitTimeout,
+)
+from airflow_status_provider.protocols.model import Update
+from airflow_status_provider.transport.backoff import full_jitter
+from airflow_status_provider.transport.http import Client
+from airflow_status_provider.waiting.pacing import Budget
+from airflow_status_provider.waiting.waiter import Waiter
+
+MAX_READS = 16
+LAST_READ_TIMEOUT = 10.0
+#: of this, the first try may take so much
+FIRST_TRY = 0.4
+#: the HTTP status that says so of the rate
+TOO_MANY = 429
+#: hints about one job do not cause more reads than one in this many seconds
+MIN_GAP = 0.2
+#: reads of many waits that are due so closely go out together: each wake-up costs as much as a read
+TICK = 0.05
+#: entries of the queue from which on those that nobody waits for any more are worth a search
+ROOM = 64
+
+
+class Poller:
+    """``news`` is called with each answer; ``fatal`` when the account's credentials are refused."""
+
+    def __init__(
+        self,
+        client: Client,
+        news: Callable[[Waiter, Update, str], None],
+        fatal: Callable[[AuthenticationFailed], None],
+    ) -> None:
+        self._client = client
+        self._news = news
+        self._fatal = fatal
+        self._queue: list[tuple[float, int, Waiter]] = []
+        self._roomy = ROOM
+        self._order = itertools.count()
+        self._wake = asyncio.Event()
+        self._budget = Budget()
+        self._paused_until = 0.0
+        self._failures = 0
+        self._failed_at = 0.0
+        self._reads: set[asyncio.Task[None]] = set()
+
+    def schedule(self, waiter: Waiter, seconds: float) -> None:
+        """Read in so many seconds."""
+        if waiter.future.done() or waiter.expired or not waiter.tracker.kind.readable:
+            return
+        now = time.monotonic()
+        due = max(now + seconds, waiter.last_read + MIN_GAP)
+        waiter.due = math.ceil(due / TICK) * TICK if seconds > 20 * TICK else due
+        heapq.heappush(self._queue, (waiter.due, next(self._order), waiter))
+        if len(self._queue) > self._roomy:
+            self._queue = [entry for entry in self._queue if _counts(entry)]
+            heapq.heapify(self._queue)
+            self._roomy = max(ROOM, 2 * len(self._queue))
+        if self._queue[0][2] is waiter:
+            self._wake.set()
+
+    def sooner(self, waiter: Waiter, seconds: float) -> None:
+        """The same, but never later than already planned; a read under way may be too old to count."""
+        if waiter.reading is not None:
+            waiter.again = True
+        elif waiter.due is None or waiter.due > time.monotonic() + seconds:
+            self.schedule(waiter, seconds)
+
+    def expire(self, waiter: Waiter) -> None:
+        """The deadline has come: one last read decides."""
+        if not waiter.future.done():
+            waiter.expired, waiter.due = True, None
+            self._spawn(self._last_read(waiter))
+
+    async def run(self) -> None:
+        try:
+            while True:
+                pause = self._until_next()
+                if pause > 0:
+                    await self._sleep(pause)
+                else:
+                    waiter = heapq.heappop(self._queue)[2]
+                    self._budget.sent(time.monotonic())
+                    waiter.reading, waiter.due = self._spawn(self._read(waiter)), None
+        finally:
+            reads = tuple(self._reads)
+            for task in reads:
+                task.cancel()
+            await asyncio.gather(*reads, return_exceptions=True)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._reads.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._reads.discard(task)
+        self._wake.set()
+
+    def _until_next(self) -> float:
+        queue = self._queue
+        while queue and not _counts(queue[0]):
+            heapq.heappop(queue)
+        if not queue or len(self._reads) >= (1 if self._failures else MAX_READS):
+            return float("inf")  # a new entry or a finished read wakes the loop
+        now = time.monotonic()
+        return max(queue[0][0], self._paused_until, self._budget.next_slot(now)) - now
+
+    async def _sleep(self, seconds: float) -> None:
+        self._wake.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(None if seconds == float("inf") else seconds):
+                await self._wake.wait()
+
+    async def _read(self, waiter: Waiter) -> None:
+        how = "push" if waiter.hinted else "poll"
+        waiter.hinted = waiter.again = False
+        try:
+            try:
+                update = await self._ask(waiter)
+            finally:
+                waiter.reading = None
+                waiter.last_read = time.monotonic()
+            waiter.recovered()
+            waiter.note(update, how)
+            self._news(waiter, update, how)
+            if waiter.stalled and update.recheck_in is None:
+                waiter.fail(_stalled(waiter, update))
+            if waiter.again:
+                self.sooner(waiter, 0.0)
+        except RemoteUnavailable as error:
+            waiter.trouble(error)
+            self.schedule(waiter, self._delay(waiter, error))
+        except Exception as error:  # noqa: BLE001 - a bug of ours must end this wait, not hang it
+            self._blame(waiter, error)
+
+    async def _last_read(self, waiter: Waiter) -> None:
+        """One last read, and if its answer is only the first half of one, the other half."""
+        try:
+            async with asyncio.timeout(LAST_READ_TIMEOUT):
+                if (old := waiter.reading) is not None:  # a tracker takes one answer at a time
+                    old.cancel()
+                    await asyncio.wait({old})
+                while waiter.tracker.kind.readable and not waiter.future.done():
+                    update = await self._ask_twice(waiter)
+                    if update.final:
+                        waiter.settle(update, "poll")
+                    if update.recheck_in is None:
+                        break
+                    await asyncio.sleep(update.recheck_in)
+        except (RemoteUnavailable, TimeoutError):
+            pass
+        except Exception as error:  # noqa: BLE001 - as above
+            self._blame(waiter, error)
+        waiter.fail(_timed_out(waiter))
+
+    async def _ask_twice(self, waiter: Waiter) -> Update:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_READ_TIMEOUT * FIRST_TRY):
+                return await self._ask(waiter)
+        return await self._ask(waiter)
+
+    def _blame(self, waiter: Waiter, error: Exception) -> None:
+        if isinstance(error, AuthenticationFailed):
+            self._fatal(error)
+        else:
+            waiter.fail(error.at(waiter.name) if isinstance(error, StatusProviderError) else error)
+
+    async def _ask(self, waiter: Waiter) -> Update:
+        sent_at = time.monotonic()
+        response = None
+        try:
+            response = await self._client.send(waiter.tracker.request())
+            self._failures = 0
+            if response.status != TOO_MANY:
+                self._budget.answered(time.monotonic())
+            return waiter.tracker.read(response, time.monotonic())
+        except NotSent:
+            if sent_at >= self._failed_at:  # what was under way when the last one failed is the same failure
+                self._failed_at = time.monotonic()
+                self._failures += 1
+                self._pause(full_jitter(self._failures))
+            raise
+        except RateLimited as error:
+            pause = full_jitter(3) if error.retry_after is None else error.retry_after
+            if response is not None and response.status == TOO_MANY:
+                self._budget.refused(sent_at, time.monotonic(), pause)
+            self._pause(pause)
+            raise
+
+    def _delay(self, waiter: Waiter, error: RemoteUnavailable) -> float:
+        if self._paused_until > time.monotonic():
+            return 0.0  # until the account's pause is over
+        waiter.unchanged += 1
+        return waiter.next_read(push=False)
+
+    def _pause(self, seconds: float) -> None:
+        self._paused_until = max(self._paused_until, time.monotonic() + seconds)
+
+
+def _counts(entry: tuple[float, int, Waiter]) -> bool:
+    """Whether an entry is its wait's present plan."""
+    due, _, waiter = entry
+    return waiter.due == due and not waiter.future.done()
+
+
+def _timed_out(waiter: Waiter) -> WaitTimeout:
+    latest = waiter.tracker.latest
+    state = (
+        f"its last known status is {latest.status!r}"
+        if latest and latest.status
+        else "nothing is known of it"
+    )
+    return WaitTimeout(f"{waiter.name}: not ended at the deadline; {state}; {GOES_ON}")
+
+
+def _stalled(waiter: Waiter, update: Update) -> WaitStalled:
+    words = f"nothing has changed for {waiter.stall:.0f} s; its status is still {update.status!r}"
+    return WaitStalled(f"{waiter.name}: {words}; {GOES_ON}")

@@ -1,0 +1,233 @@
+"""One socket, many waiters.
+
+1. A waiter is registered before the socket opens; when it has opened, and again after every reconnect,
+   every waiter's status is read, so that no end can fall into a gap.
+2. An open socket proves nothing. Only after a frame that evidently carries news (``proof``) do status
+   reads become rare; a read that finds an end which the socket should have told takes the proof back.
+3. Whatever happens to the socket, no waiter fails for it while its status can be read. A waiter whose end
+   only the socket can tell (``readable`` is false) fails when the socket keeps refusing the credentials.
+4. One bad frame ends nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+from airflow_status_provider.errors import (
+    AuthenticationFailed,
+    RateLimited,
+    RemoteUnavailable,
+    StatusProviderError,
+)
+from airflow_status_provider.protocols.model import StreamProtocol, Tokens, Update
+from airflow_status_provider.transport.backoff import full_jitter
+from airflow_status_provider.transport.http import Client
+from airflow_status_provider.transport.ws import Socket, open_socket
+from airflow_status_provider.waiting.waiter import Waiter
+from airflow_status_provider.waiting.watch import Repeats, Watch
+
+log = logging.getLogger("airflow_status_provider.waiting")
+
+RECONNECT_CAP = 60.0
+#: whoever refuses the credentials (some servers take no API key at the socket) is asked this rarely
+REFUSED_PAUSE = 120.0
+REFUSALS = 3
+#: frames that have come already are taken at once, but after so many others have their turn
+BURST = 16
+#: a connection that lasted this long ends a row of failures
+STABLE = 30.0
+
+
+class Stream:
+    """``news`` is called per waiter concerned, ``opened`` and ``lost`` with every (re)connect and its end."""
+
+    def __init__(
+        self,
+        client: Client,
+        protocol: StreamProtocol,
+        key: str,
+        *,
+        news: Callable[[Waiter, Update, str], None],
+        opened: Callable[[Stream], None],
+        lost: Callable[[Stream], None],
+        fatal: Callable[[AuthenticationFailed], None],
+    ) -> None:
+        self.key = key
+        self.proven = False
+        self.is_open = asyncio.Event()
+        self.waiters: set[Waiter] = set()
+        self._client = client
+        self._protocol = protocol
+        self._news = news
+        self._opened = opened
+        self._lost = lost
+        self._fatal = fatal
+        self._client_id = uuid.uuid4().hex
+        # most topics have one waiter, and a set of one weighs as much as the waiter itself
+        self._topics: dict[tuple[str, str], Waiter | set[Waiter]] = {}
+        self._heard: list[tuple[str, dict[str, Update]]] = []
+        self._watches: set[Watch] = set()
+        self._repeats = Repeats()
+        self._tokens: Tokens | None = None
+        self._refused: Tokens | None = None
+        self._failures = 0
+        self._refusals = 0
+        self._up_at = 0.0
+
+    def join(self, waiter: Waiter) -> None:
+        self.waiters.add(waiter)
+        if isinstance(waiter, Watch):
+            self._watches.add(waiter)
+        for topic in waiter.tracker.topics():
+            members = self._topics.setdefault(topic, waiter)
+            if isinstance(members, set):
+                members.add(waiter)
+            elif members is not waiter:
+                self._topics[topic] = {members, waiter}
+
+    def leave(self, waiter: Waiter) -> None:
+        self.waiters.discard(waiter)
+        if isinstance(waiter, Watch):
+            self._watches.discard(waiter)
+        for topic in waiter.tracker.topics():
+            members = self._topics.get(topic)
+            if isinstance(members, set):
+                members.discard(waiter)
+            if members is waiter or members == set():
+                del self._topics[topic]
+
+    @contextmanager
+    def recording(self, kind: str) -> Iterator[dict[str, Update]]:
+        """What is heard of this kind meanwhile, by id: for a job whose id is not known yet."""
+        heard = (kind, dict[str, Update]())
+        self._heard.append(heard)
+        try:
+            yield heard[1]
+        finally:
+            # by identity: what two starts have heard may well be the same
+            self._heard = [other for other in self._heard if other is not heard]
+
+    def deliver(self, update: Update) -> None:
+        for kind, heard in self._heard:
+            known = heard.get(update.job_id)
+            if update.kind == kind and not (known and known.final):
+                heard[update.job_id] = update
+        members = self._topics.get((update.kind, update.job_id), ())
+        for waiter in (members,) if isinstance(members, Waiter) else tuple(members):
+            topics = waiter.tracker.topics()
+            news = waiter.tracker.hear(update)
+            if waiter.tracker.topics() != topics:
+                self.join(waiter)
+            if news is not None:
+                waiter.alive_at = time.monotonic()
+                waiter.note(news, "push")
+                self._news(waiter, news, "push")
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await self._connect()
+            except StatusProviderError as error:
+                log.debug("%s: %s", self._client.endpoint.where, error)
+                pause = self._pause_after(error)
+                if self._failures > 1:  # one is no outage: idle sockets are closed, tokens expire
+                    for watch in self._watches:
+                        watch.trouble(error)
+            self._down()
+            await asyncio.sleep(pause)
+
+    async def _connect(self) -> NoReturn:
+        try:
+            self._tokens = await self._client.tokens(self._refused)
+        except AuthenticationFailed as error:
+            self._fatal(error)
+            raise RateLimited(str(error), REFUSED_PAUSE) from None  # knocking on might lock the user out
+        self._refused = None
+        async with open_socket(
+            self._client.endpoint, self._protocol, self._tokens, self.key, self._client_id
+        ) as socket:
+            for frame in self._protocol.hello():
+                await socket.send(frame)
+            if not self._protocol.proof_within:
+                self._up()
+            await self._listen(socket)
+
+    def _pause_after(self, error: StatusProviderError) -> float:
+        """Seconds until the next try: the longer the row of failures, the more."""
+        if self.proven or (self.is_open.is_set() and time.monotonic() - self._up_at > STABLE):
+            self._failures = self._refusals = 0
+        self._failures += 1
+        pause = full_jitter(self._failures, cap=RECONNECT_CAP)
+        if isinstance(error, AuthenticationFailed):
+            return max(pause, self._refusal(error))
+        if isinstance(error, RateLimited):
+            return max(pause, error.retry_after or 0.0)
+        return pause
+
+    def _refusal(self, error: AuthenticationFailed) -> float:
+        """The first refusal may be a token that has expired; later ones are the server's mind."""
+        self._refusals += 1
+        if self._refusals == 1:
+            self._refused = self._tokens
+        if self._refusals == 2:
+            log.info("%s: %s; polling instead", self._client.endpoint.where, error)
+        if self._refusals < REFUSALS:
+            return 0.0
+        for waiter in tuple(self.waiters):
+            if not waiter.tracker.kind.readable:
+                told = f"{error}, and nothing but the socket tells of it"
+                waiter.fail(
+                    AuthenticationFailed(f"{waiter.name}: {told}; use credentials that the socket accepts")
+                )
+        return REFUSED_PAUSE
+
+    async def _listen(self, socket: Socket) -> NoReturn:
+        taken = 0
+        while True:
+            patience = self._protocol.silence if self.is_open.is_set() else self._protocol.proof_within
+            try:
+                async with asyncio.timeout(patience):
+                    raw = await socket.receive()
+            except TimeoutError:
+                if self.is_open.is_set():
+                    raise RemoteUnavailable(f"the socket was silent for {patience:.0f} s") from None
+                self._up()
+                continue
+            try:
+                self._take(raw)
+            except Exception:  # noqa: BLE001 - decoders do not raise; if one does, the others' news goes on
+                log.warning("%s: a frame could not be read", self._client.endpoint.where)
+            taken += 1
+            if taken % BURST == 0:
+                await asyncio.sleep(0)
+
+    def _take(self, raw: str | bytes) -> None:
+        heard = self._protocol.read_frame(raw)
+        if heard.proof:
+            self.proven = True
+            self._up()
+        for update in heard.updates:
+            self.deliver(update)
+        if heard.event and self._watches and self._repeats.is_news(heard.event, time.monotonic()):
+            for watch in self._watches:
+                watch.hear(heard.event)
+
+    def _up(self) -> None:
+        if not self.is_open.is_set():
+            self._up_at = time.monotonic()
+            self.is_open.set()
+            self._opened(self)
+            for watch in self._watches:
+                watch.recovered()
+
+    def _down(self) -> None:
+        self.proven = False
+        if self.is_open.is_set():
+            self.is_open.clear()
+            self._lost(self)

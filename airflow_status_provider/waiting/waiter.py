@@ -1,0 +1,203 @@
+"""One wait inside the waiting room: a future and what belongs to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from airflow_status_provider.protocols.jobs import Tracker
+from airflow_status_provider.protocols.model import Phase, Update
+from airflow_status_provider.waiting import pacing
+
+log = logging.getLogger("airflow_status_provider.waiting")
+
+#: progress is logged in steps of this, a change of status always
+PROGRESS_STEP = 0.1
+
+
+class News(NamedTuple):
+    """What a running job's status or progress is now, what told ("push" or "poll"), and in how many seconds
+    it will end if it goes on as it does, where that is known."""
+
+    update: Update
+    how: str
+    left: float | None
+
+
+class Outcome(NamedTuple):
+    """How a wait ended: the final update, and what brought it ("push" or "poll")."""
+
+    update: Update
+    how: str
+
+
+class Waiter:
+    """News is conflated into the tracker, never queued; nobody waits for a slow waiter."""
+
+    __slots__ = (
+        "_context",
+        "_last",
+        "_logged",
+        "_rate",
+        "_told",
+        "_trouble",
+        "again",
+        "alive_at",
+        "deadline",
+        "due",
+        "expired",
+        "future",
+        "hinted",
+        "interval",
+        "last_read",
+        "reading",
+        "stall",
+        "tracker",
+        "trusting",
+        "unchanged",
+        "where",
+    )
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        *,
+        where: str,
+        interval: float,
+        deadline: float | None,
+        stall: float | None = None,
+        told: Callable[[News], None] | None = None,
+    ) -> None:
+        self.tracker = tracker
+        self.where = where
+        self.interval = interval
+        self.deadline = deadline
+        self.stall = stall
+        self.future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self.due: float | None = None
+        self.reading: asyncio.Task[None] | None = None
+        self.again = False
+        self.expired = False
+        self.hinted = False
+        # whether its reads are rare because the socket evidently works
+        self.trusting = False
+        self.last_read = float("-inf")
+        self.unchanged = 0
+        # when the job last gave a sign of life: a frame about it, or a change that a read found
+        self.alive_at = time.monotonic()
+        self._last: tuple[object, ...] = (None,) * 5
+        self._logged: tuple[str, float] = ("", 0.0)
+        self._rate: tuple[float, float] | None = None
+        self._trouble = False
+        self._told = told
+        # the shared tasks below run in the context of whoever came first: each wait logs in its own
+        self._context = contextvars.copy_context()
+
+    @property
+    def name(self) -> str:
+        return f"{self.where}, {self.tracker.kind.describe(self.tracker.job_id)}"
+
+    def settle(self, update: Update, how: str) -> None:
+        if not self.future.done():
+            ending = f"{_news(update)}: it {_ENDED[update.phase]}"
+            self._say(logging.INFO, f"{ending}, {update.message}" if update.message else ending)
+            self.future.set_result(Outcome(update, how))
+
+    def fail(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+            # who waited may have gone in this very moment: nothing that asyncio need complain about
+            self.future.exception()
+
+    def note(self, update: Update, how: str) -> None:
+        """Say what changed, and remember how fast things go."""
+        told = (update.status, update.progress, update.processed, update.failed, update.total)
+        # a frame need not tell all that a read tells: what it leaves out has not changed
+        now = tuple(old if new is None else new for new, old in zip(told, self._last, strict=True))
+        changed, self._last = now != self._last, now
+        self.unchanged = 0 if changed else self.unchanged + 1
+        if changed:
+            self.alive_at = time.monotonic()
+        if not changed or update.phase.ended or update.recheck_in is not None or not update.status:
+            return
+        progress = update.progress or 0.0
+        if update.progress is not None and (self._rate is None or progress < self._rate[0]):
+            self._rate = (progress, time.monotonic())
+        left = self._left()
+        if self._told is not None:
+            self._told(News(update, how, left))
+        status, shown = self._logged
+        if update.status != status and not update.known_status:
+            self._say(logging.WARNING, f"{update.status!r} is no status known here; taken as still running")
+        if update.status != status or progress >= shown + PROGRESS_STEP:
+            self._logged = (update.status, progress)
+            estimate = "" if left is None else f", about {_span(left)} left"
+            self._say(logging.INFO, _news(update) + estimate)
+
+    def trouble(self, error: Exception) -> None:
+        """Said once an outage, in this wait's own log."""
+        if not self._trouble:
+            self._trouble = True
+            self._say(logging.WARNING, f"no status for now, trying on until the deadline: {error}")
+
+    def recovered(self) -> None:
+        if self._trouble:
+            self._trouble = False
+            self._say(logging.INFO, "the service answers again")
+
+    def next_read(self, push: bool) -> float:
+        pause = pacing.next_read(self.interval, unchanged=self.unchanged, remaining=self._left(), push=push)
+        left = self._until_stalled()
+        return min(pause, left) if left > 0 else pause
+
+    @property
+    def stalled(self) -> bool:
+        """Whether there was no sign of life for too long; what a read has just said decides."""
+        return self._until_stalled() <= 0
+
+    def _until_stalled(self) -> float:
+        return float("inf") if self.stall is None else self.alive_at + self.stall - time.monotonic()
+
+    def _left(self) -> float | None:
+        """Seconds until the end, if progress goes on as it did since it was first seen."""
+        update = self.tracker.latest
+        if self._rate is None or update is None or not update.progress or update.progress <= self._rate[0]:
+            return None
+        gone, since = update.progress - self._rate[0], time.monotonic() - self._rate[1]
+        return (1.0 - update.progress) * since / gone
+
+    def _say(self, level: int, words: str) -> None:
+        self._context.run(log.log, level, "%s: %s", self.name, words)
+
+
+_ENDED = {
+    Phase.SUCCEEDED: "succeeded",
+    Phase.PARTIAL: "succeeded in part",
+    Phase.FAILED: "failed",
+    Phase.CANCELLED: "was cancelled",
+    Phase.LOST: "is lost",
+}
+
+
+def _news(update: Update) -> str:
+    parts = [update.status]
+    if update.progress is not None:
+        parts.append(f"{update.progress:.0%}")
+    if update.total is not None and update.processed is not None:
+        failed = f", {update.failed} failed" if update.failed else ""
+        parts.append(f"({update.processed} of {update.total}{failed})")
+    if update.current:
+        parts.append(update.current)
+    return " ".join(parts)
+
+
+def _span(seconds: float) -> str:
+    """In the largest unit of which there are two."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

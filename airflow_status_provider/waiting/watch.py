@@ -1,0 +1,79 @@
+"""One watch inside the waiting room: a wait for nothing in particular, that hears all its socket tells."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+
+from airflow_status_provider.protocols.jobs import JobKind
+from airflow_status_provider.protocols.model import Event
+from airflow_status_provider.waiting.waiter import Waiter
+
+#: seconds within which the same frame again is the same event again (a repeat, or the replay of a reconnect)
+REPEAT = 30.0
+#: jobs whose last events are remembered, the latest heard of
+REMEMBERED = 4096
+
+
+class EventsKind(JobKind):
+    name = "events"
+    noun = "events"
+    readable = False
+
+
+EVENTS = EventsKind()
+
+
+class Watch(Waiter):
+    """It never settles; refused credentials fail it, as all whose news only the socket tells."""
+
+    __slots__ = ("_heard",)
+
+    def __init__(self, *, where: str) -> None:
+        super().__init__(EVENTS.tracker(""), where=where, interval=REPEAT, deadline=None)
+        # what came, and None when it has failed
+        self._heard: asyncio.Queue[Event | None] = asyncio.Queue()
+        self.future.add_done_callback(lambda _: self._heard.put_nowait(None))
+
+    def hear(self, event: Event) -> None:
+        self._heard.put_nowait(event)
+
+    async def next(self) -> Event:
+        """The next event; ``AuthenticationFailed`` if there will be none."""
+        while (event := await self._heard.get()) is None:
+            self.future.result()
+        return event
+
+    def trouble(self, error: Exception) -> None:
+        """Said once an outage, in this watch's own log."""
+        if not self._trouble:
+            self._trouble = True
+            self._say(logging.WARNING, f"none for now, and what happens meanwhile is not told later: {error}")
+
+    def recovered(self) -> None:
+        if self._trouble:
+            self._trouble = False
+            self._say(logging.INFO, "listening again")
+
+
+class Repeats:
+    """Which events are none: a state that has not changed, and what was told already a moment ago."""
+
+    def __init__(self) -> None:
+        self._told: OrderedDict[tuple[str, str], dict[Event, float]] = OrderedDict()
+
+    def is_news(self, event: Event, now: float) -> bool:
+        key = (event.kind, event.job_id)
+        told = self._told.setdefault(key, {})
+        self._told.move_to_end(key)
+        if len(self._told) > REMEMBERED:
+            self._told.popitem(last=False)
+        last = next(reversed(told), None)
+        for old in [old for old, at in told.items() if now - at > REPEAT and old is not last]:
+            del told[old]
+        if event in told and (now - told[event] <= REPEAT or event.lasting):
+            return False
+        told.pop(event, None)
+        told[event] = now
+        return True
