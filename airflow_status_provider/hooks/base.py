@@ -1,0 +1,423 @@
+"""What every hook does: understand the connection, sign in, ask and be asked, for sync and async callers.
+
+Secrets live here and nowhere else. Verbs are conversations (see ``protocols``), carried through by the same
+code over a blocking or an asynchronous client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+import logging
+import time
+import weakref
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowNotFoundException,
+    BaseHook,
+    Connection,
+)
+
+from airflow_status_provider.errors import (
+    InvalidConnection,
+    InvalidInput,
+    NotFound,
+    NotSent,
+    RateLimited,
+    RemoteUnavailable,
+    StatusProviderError,
+)
+from airflow_status_provider.protocols.jobs import JobKind
+from airflow_status_provider.protocols.model import (
+    Conversation,
+    Phase,
+    Request,
+    Response,
+    Service,
+    Update,
+    check,
+)
+from airflow_status_provider.transport import endpoint as endpoints
+from airflow_status_provider.transport.backoff import full_jitter
+from airflow_status_provider.transport.endpoint import Endpoint
+from airflow_status_provider.transport.http import (
+    BlockingLine,
+    Client,
+    async_line,
+    block_on,
+    blocking,
+)
+from airflow_status_provider.transport.within import within
+from airflow_status_provider.waiting.account import account_of
+
+T = TypeVar("T")
+
+#: seconds for which the triggerer goes on using a connection that it has fetched
+CONNECTION_AGE = 30.0
+#: seconds for which a worker tries on when the service cannot be reached, before Airflow's retries take over
+PATIENCE = 120.0
+#: seconds after which ``test_connection`` gives up: somebody sits before it
+TEST_TIME = 4.5
+#: seconds between two tries at least, whatever the service asks for
+SHORTEST_PAUSE = 0.2
+#: and at most, while a cancel is being confirmed
+LONGEST_LOOK = 2.0
+#: seconds that the last of these looks may take on a loop
+LAST_ANSWER = 3.0
+
+log = logging.getLogger(__name__)
+
+_Fetched = tuple[float, "asyncio.Task[Endpoint]"]
+_fetched: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str], _Fetched]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def no_cancel(title: str, kind: JobKind) -> str:
+    return f"{title} has no way to cancel a {kind.noun}; it goes on"
+
+
+class PatientClient(Client):
+    """A worker's client: passing trouble is waited out while repeating is safe and ``until`` is ahead."""
+
+    until: float = 0.0
+
+    async def send(self, request: Request) -> Response:
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                response = await super().send(request)
+                if not _passing(response):
+                    return response
+                check(response)
+            except RemoteUnavailable as error:
+                pause = _pause(error, attempt)
+                safe = request.repeatable or isinstance(error, NotSent | RateLimited)
+                left = self.until - time.time()
+                if not safe or pause > left:
+                    raise
+                if attempt == 1:
+                    log.warning("%s: %s; trying on for %.0f s", self.endpoint.where, error, left)
+                await self.sleep(pause)
+
+
+def _passing(response: Response) -> bool:
+    if response.status == 401:
+        return False  # a login's own: what it means, the login says
+    try:
+        check(response)
+    except RemoteUnavailable:
+        return True
+    except StatusProviderError:
+        return False
+    return False
+
+
+def _stopped(update: Update) -> Stopped:
+    if update.phase is Phase.CANCELLED:
+        return Stopped(update, "the remote job is cancelled")
+    return Stopped(update, f"the remote job had ended already ({update.status!r})")
+
+
+def _not_stopped(error: StatusProviderError) -> Stopped:
+    return Stopped(None, f"the remote job could not be cancelled ({error})", False)
+
+
+def _pause(error: RemoteUnavailable, attempt: int) -> float:
+    asked = error.retry_after if isinstance(error, RateLimited) else None
+    return max(asked or 0.0, full_jitter(attempt), SHORTEST_PAUSE)
+
+
+@functools.cache  # a task makes many hooks, and one warning is enough
+def _warn_of_type(where: str, found: str, expected: str) -> None:
+    log.warning("%s: the connection's type is %r, not %r; used all the same", where, found, expected)
+
+
+class Stopped(NamedTuple):
+    """What came of cancelling a job: what is known of it now, the words for that, whether they are sure."""
+
+    update: Update | None
+    words: str
+    sure: bool = True
+
+    @property
+    def ended_itself(self) -> bool:
+        return self.update is not None and self.update.final and self.update.phase is not Phase.CANCELLED
+
+
+class StatusHook(BaseHook):
+    """One connection to one of the four services.
+
+    :param conn_id: the Airflow connection.
+    """
+
+    conn_name_attr: ClassVar[str]
+    default_conn_name: ClassVar[str]
+    conn_type: ClassVar[str]
+    hook_name: ClassVar[str]
+    service: ClassVar[Service]
+    kind: ClassVar[JobKind]
+
+    def __init__(self, conn_id: str) -> None:
+        super().__init__()
+        self.conn_id = conn_id
+        self._endpoint: Endpoint | None = None
+        #: seconds for which blocking verbs try on, at most ``PATIENCE``
+        self.patience = PATIENCE
+
+    @property
+    def where(self) -> str:
+        return f"{self.service.title} (connection {self.conn_id!r})"
+
+    def describe(self, job_id: str, kind: JobKind | None = None) -> str:
+        return f"{self.where}, {(kind or self.kind).describe(job_id)}"
+
+    # -- the connection
+
+    def endpoint(self) -> Endpoint:
+        """The connection, understood; ``InvalidConnection`` says what is wrong with it."""
+        if self._endpoint is None:
+            self._endpoint = self._understand(self.connection())
+        return self._endpoint
+
+    def connection(self) -> Connection:
+        try:
+            return self.get_connection(self.conn_id)
+        except AirflowNotFoundException:
+            raise self._no_connection() from None
+
+    async def aendpoint(self, stale: Endpoint | None = None) -> Endpoint:
+        """The same on the triggerer's loop: fetched once for many, and anew when ``stale`` was no good."""
+        fetched = _fetched.setdefault(asyncio.get_running_loop(), {})
+        key = (self.service.name, self.conn_id)
+        at, task = fetched.get(key, (0.0, None))
+        if (
+            task is None
+            or time.monotonic() - at > CONNECTION_AGE
+            or (task.done() and (task.cancelled() or task.exception() or task.result() is stale))
+        ):
+            task = asyncio.create_task(self._fetch())
+            fetched[key] = (time.monotonic(), task)
+        return await asyncio.shield(task)
+
+    async def _fetch(self) -> Endpoint:
+        await asyncio.to_thread(async_line)
+        try:
+            connection = await self._aconnection()
+        except AirflowNotFoundException:
+            raise self._no_connection() from None
+        except Exception as error:
+            raise RemoteUnavailable(f"{self.where}: cannot be fetched ({type(error).__name__})") from error
+        return self._understand(connection)
+
+    async def _aconnection(self) -> Connection:
+        if hasattr(BaseHook, "aget_connection"):
+            return await BaseHook.aget_connection(self.conn_id)
+        return await asyncio.to_thread(BaseHook.get_connection, self.conn_id)
+
+    def _no_connection(self) -> InvalidConnection:
+        return InvalidConnection(
+            f"{self.where}: there is no such connection; create it with type {self.conn_type!r}, "
+            f"for instance in the environment variable AIRFLOW_CONN_{self.conn_id.upper()}"
+        )
+
+    def _understand(self, connection: Connection) -> Endpoint:
+        if connection.conn_type and connection.conn_type != self.conn_type:
+            _warn_of_type(self.where, connection.conn_type, self.conn_type)
+        extra: object = connection.extra_dejson
+        # Airflow logs what is not JSON, and then gives an empty object
+        given = (connection.extra or "").strip() not in ("", "{}", "null")
+        if extra is None:
+            extra = {}
+        if not isinstance(extra, Mapping) or (given and not extra):
+            raise InvalidConnection(f"{self.where}: the extra must be a JSON object")
+        return endpoints.build(
+            self.service,
+            self.conn_id,
+            host=connection.host,
+            port=connection.port,
+            schema=connection.schema,
+            login=connection.login,
+            password=connection.password,
+            extra=extra,
+        )
+
+    # -- talking
+
+    def talk(self, conversation: Conversation[T], *, job: str = "", patience: float | None = None) -> T:
+        """Carry a verb through, blocking. Errors say which connection, and which ``job``."""
+        endpoint = self.endpoint()
+        client = PatientClient(endpoint, BlockingLine(endpoint))
+        client.until = time.time() + (min(self.patience, PATIENCE) if patience is None else patience)
+        try:
+            return block_on(client.talk(conversation))
+        except StatusProviderError as error:
+            raise error.at(f"{self.where}, {job}" if job else self.where) from None
+        finally:
+            block_on(client.close())
+
+    async def atalk(self, conversation: Conversation[T], *, job: str = "") -> T:
+        """The same on a loop, over the account's shared client."""
+        account = account_of(await self.aendpoint())
+        with account.in_use():
+            try:
+                return await account.client.talk(conversation)
+            except StatusProviderError as error:
+                raise error.at(f"{self.where}, {job}" if job else self.where) from None
+
+    # -- verbs that all services have
+
+    def get_status(self, job_id: str, *, kind: JobKind | None = None, **options: Any) -> Update:
+        """One status read. ``NotFound`` if the service does not know the job."""
+        kind = kind or self.kind
+        return self.talk(self._status(kind, job_id, options), job=kind.describe(job_id))
+
+    async def aget_status(self, job_id: str, *, kind: JobKind | None = None, **options: Any) -> Update:
+        kind = kind or self.kind
+        return await self.atalk(self._status(kind, job_id, options), job=kind.describe(job_id))
+
+    def check(self, job_id: str, kind: JobKind, options: Mapping[str, Any]) -> Update | None:
+        """The read before deferring: None where nothing can be known now, without trying for long."""
+        name = kind.describe(job_id)
+        try:
+            if kind.readable:
+                return self.talk(self._status(kind, job_id, options), job=name, patience=0.0)
+            self.sign_in()
+        except RemoteUnavailable as error:
+            self.log.warning("%s; waiting for it", error)
+        return None
+
+    def sign_in(self) -> None:
+        """See whether the credentials are accepted; a static one is only tried by the next request."""
+        endpoint = self.endpoint()
+        client = Client(endpoint, BlockingLine(endpoint))
+        try:
+            block_on(client.tokens())
+        except StatusProviderError as error:
+            raise error.at(self.where) from None
+        finally:
+            block_on(client.close())
+
+    def get_result(self, job_id: str, *, kind: JobKind | None = None, **options: Any) -> Any:
+        """An ended job's result, in the shape that the operators push to XCom."""
+        kind = kind or self.kind
+        return kind.xcom(self.get_status(job_id, kind=kind, **options))
+
+    async def aget_result(self, job_id: str, *, kind: JobKind | None = None, **options: Any) -> Any:
+        kind = kind or self.kind
+        return kind.xcom(await self.aget_status(job_id, kind=kind, **options))
+
+    def cancel(self, job_id: str) -> None:
+        """Ask the service to cancel the job, where it can."""
+        self.talk(self._cancel_known(job_id), job=self.kind.describe(job_id))
+
+    async def acancel(self, job_id: str) -> None:
+        await self.atalk(self._cancel_known(job_id), job=self.kind.describe(job_id))
+
+    def stop(self, job_id: str, *, patience: float) -> Stopped:
+        """Cancel the job and read until the service confirms it, for so many seconds; never raises."""
+        try:
+            with blocking(self.endpoint()) as client:
+                return block_on(self._stop(client, job_id, patience))
+        except StatusProviderError as error:
+            return _not_stopped(error)
+
+    async def astop(self, job_id: str, *, patience: float) -> Stopped:
+        try:
+            async with asyncio.timeout(patience + LAST_ANSWER):
+                account = account_of(await self.aendpoint())
+                with account.in_use():
+                    return await self._stop(account.client, job_id, patience)
+        except TimeoutError:
+            return _not_stopped(RemoteUnavailable("no answer in time"))
+        except StatusProviderError as error:
+            return _not_stopped(error)
+
+    async def _stop(self, client: Client, job_id: str, patience: float) -> Stopped:
+        if not self.kind.cancellable:
+            raise InvalidInput(no_cancel(self.service.title, self.kind))
+        give_up = time.monotonic() + patience
+        asked = False
+        update: Update | None = None
+        trouble = RemoteUnavailable("no answer")
+        for attempt in itertools.count(1):
+            try:
+                update = await client.talk(self._status(self.kind, job_id, {}))
+                if update.final:
+                    return _stopped(update)
+                if not asked:
+                    await client.talk(self._cancel(job_id))
+                    asked = True
+            except NotFound:
+                return Stopped(None, f"the {self.kind.noun} is gone already, so there is nothing to cancel")
+            except RemoteUnavailable as error:
+                trouble = error
+            pause = max(full_jitter(attempt, cap=LONGEST_LOOK), SHORTEST_PAUSE)
+            if time.monotonic() + pause > give_up:
+                break
+            await client.sleep(pause)
+        if asked:
+            words = f"the remote job was asked to stop, which is unconfirmed after {patience:.0f} s"
+            return Stopped(update, words, False)
+        return _not_stopped(trouble)
+
+    def _cancel_known(self, job_id: str) -> Conversation[None]:
+        """Cancelling what the service does not know would look like a missing endpoint, or leave a ghost."""
+        if self.kind.cancellable:
+            yield from self._status(self.kind, job_id, {})
+        yield from self._cancel(job_id)
+
+    def _cancel(self, job_id: str) -> Conversation[None]:
+        raise InvalidInput(no_cancel(self.service.title, self.kind))
+
+    def _status(self, kind: JobKind, job_id: str, options: Mapping[str, Any]) -> Conversation[Update]:
+        tracker = kind.tracker(kind.validate(job_id), **options)
+        while True:
+            response = yield tracker.request()
+            check(response)
+            update = tracker.read(response, time.monotonic())
+            if update.phase is Phase.LOST:
+                raise NotFound(
+                    update.message or f"the {kind.noun} is unknown to the service", response.status
+                )
+            if update.recheck_in != 0.0:
+                return update
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Whether the service answers and accepts the credentials, and if not, what is wrong; within 5 s."""
+        try:
+            endpoint = self.endpoint()
+            within(TEST_TIME, lambda: self._try(endpoint))
+        except TimeoutError:
+            return False, (
+                f"{self.where}: no answer within {TEST_TIME:g} s; "
+                f"`airflow-status doctor {self.conn_id}` says where it stops"
+            )
+        except StatusProviderError as error:
+            return False, str(error.at(self.where))
+        except AirflowException as error:
+            return False, f"{self.where}: {error}"
+        return True, f"{self.where}: the service answers and accepts the credentials"
+
+    def _try(self, endpoint: Endpoint) -> None:
+        client = Client(endpoint, BlockingLine(endpoint))
+        try:
+            self.probe(client)
+        finally:
+            block_on(client.close())
+
+    def probe(self, client: Client) -> Response:
+        """One harmless read that needs valid credentials; raises what is wrong with the connection."""
+        response = block_on(client.send(self.service.probe()))
+        try:
+            self.service.read_probe(response)
+        except NotFound as error:
+            raise NotFound(
+                f"{error}; another service answers there, is the host right?", error.status
+            ) from None
+        return response

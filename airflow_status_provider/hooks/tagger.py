@@ -1,0 +1,122 @@
+"""The Tagger hook."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from airflow_status_provider.errors import InvalidConnection, RemoteUnavailable, StatusProviderError
+from airflow_status_provider.hooks.base import StatusHook
+from airflow_status_provider.protocols import tagger
+from airflow_status_provider.protocols.jobs import JobKind
+from airflow_status_provider.protocols.model import Conversation, Update
+from airflow_status_provider.results import TaggerBatch, TaggerDocument
+from airflow_status_provider.transport.backoff import full_jitter
+from airflow_status_provider.transport.endpoint import Endpoint
+from airflow_status_provider.transport.http import Client, asynchronous
+from airflow_status_provider.transport.ws import open_socket
+
+CATCHUP_TIMEOUT = 30.0
+
+
+class TaggerHook(StatusHook):
+    """Tagger: batch document tagging, in the documented and the observed dialect.
+
+    :param tagger_conn_id: an Airflow connection of type ``tagger``; login and password, or an access token
+        as the password; ``extra.model_api_key`` is the key for the model behind it.
+    """
+
+    conn_name_attr = "tagger_conn_id"
+    default_conn_name = "tagger_default"
+    conn_type = "tagger"
+    hook_name = "Tagger"
+    service = tagger.SERVICE
+    kind = tagger.BATCH
+
+    def __init__(self, tagger_conn_id: str = default_conn_name) -> None:
+        super().__init__(tagger_conn_id)
+
+    def model_api_key(self) -> str:
+        """``extra.model_api_key``: the server refuses batches without one."""
+        key = self.connection().extra_dejson.get("model_api_key")
+        if not isinstance(key, str) or not key:
+            raise InvalidConnection(f"{self.where}: extra.model_api_key is missing; every batch needs it")
+        return key
+
+    def test_connection(self) -> tuple[bool, str]:
+        good, said = super().test_connection()
+        if good:
+            try:
+                self.model_api_key()
+            except InvalidConnection:
+                said += "; extra.model_api_key is missing, so batches can be waited for but not started"
+        return good, said
+
+    def start(
+        self,
+        documents: Sequence[Mapping[str, Any]],
+        config: Mapping[str, Any] | None = None,
+        job_id: str | None = None,
+    ) -> Update:
+        """Start a batch (``POST /api/batch/start``); the model's key is the connection's."""
+        settings = {"api_key": self.model_api_key(), **(config or {})}
+        return self.talk(tagger.start(documents, settings, job_id))
+
+    async def astart(
+        self,
+        documents: Sequence[Mapping[str, Any]],
+        config: Mapping[str, Any] | None = None,
+        job_id: str | None = None,
+    ) -> Update:
+        settings = {"api_key": await asyncio.to_thread(self.model_api_key), **(config or {})}
+        return await self.atalk(tagger.start(documents, settings, job_id))
+
+    def _cancel(self, job_id: str) -> Conversation[None]:
+        yield from tagger.cancel(job_id)
+
+    def get_result(self, job_id: str, *, kind: JobKind | None = None, **options: Any) -> TaggerBatch:
+        """Counts by REST; the documents' tags, which no REST endpoint has, from the socket's catchup."""
+        update = self.get_status(job_id, **options)
+        return self._batch(update, asyncio.run(self._documents(job_id)))
+
+    async def aget_result(self, job_id: str, *, kind: JobKind | None = None, **options: Any) -> TaggerBatch:
+        update = await self.aget_status(job_id, **options)
+        return self._batch(update, await self._documents(job_id))
+
+    def _batch(self, update: Update, documents: list[TaggerDocument] | None) -> TaggerBatch:
+        batch: TaggerBatch = self.kind.xcom(replace(update, result=documents))
+        return batch
+
+    async def _documents(self, job_id: str) -> list[TaggerDocument] | None:
+        endpoint = self._endpoint or await self.aendpoint()
+        client = asynchronous(endpoint)
+        trouble: Exception | None = None
+        try:
+            async with asyncio.timeout(CATCHUP_TIMEOUT):
+                for attempt in itertools.count(1):
+                    try:
+                        return await self._catchup(endpoint, client, job_id)
+                    except (RemoteUnavailable, TimeoutError) as error:
+                        trouble = error
+                    await asyncio.sleep(full_jitter(attempt))
+        except StatusProviderError as error:
+            trouble = error
+        except TimeoutError:
+            pass
+        finally:
+            await client.close()
+        why = str(trouble or "") or "no answer in time"
+        self.log.warning("%s: the documents' tags could not be fetched (%s)", self.describe(job_id), why)
+        return None
+
+    async def _catchup(self, endpoint: Endpoint, client: Client, job_id: str) -> list[TaggerDocument]:
+        async with asyncio.timeout(CATCHUP_TIMEOUT / 3):
+            tokens = await client.tokens()
+            async with open_socket(endpoint, tagger.BatchStream(), tokens, job_id, "") as socket:
+                while True:
+                    documents = tagger.read_catchup([await socket.receive()])
+                    if documents is not None:
+                        return documents

@@ -1,0 +1,1 @@
+"""Operators: start a job, wait for it, push its result to XCom."""

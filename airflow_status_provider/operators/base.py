@@ -1,0 +1,262 @@
+"""What every operator does: start once, remember, wait, bring the result home.
+
+1. The job's id goes to the task state store before the deferral (where the service lets the client choose the
+   id, before the start), and to XCom: a retry re-attaches to a job that still runs or has succeeded.
+2. A start whose outcome is unknown is not repeated, unless the service can tell whether it happened.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.providers.common.compat.sdk import conf
+
+from airflow_status_provider.errors import (
+    InvalidInput,
+    NotFound,
+    RemoteUnavailable,
+    StartUncertain,
+    StatusProviderError,
+)
+from airflow_status_provider.hooks.base import no_cancel
+from airflow_status_provider.operators.memory import Memory
+from airflow_status_provider.outcomes import ending_error, start_error, uncertain, wait_record
+from airflow_status_provider.protocols.model import Update
+from airflow_status_provider.tasks import WaitingTask, positive, stalling
+from airflow_status_provider.triggers.base import CANCEL_PATIENCE, DEFAULT_POLL_INTERVAL
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+#: seconds for which a killed worker tries to cancel its job; the supervisor then kills it for good
+KILL_PATIENCE = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A job that was started: its id, what to push to XCom beside ``job_id``, the tracker's options, and
+    the update if it had ended at once."""
+
+    job_id: str
+    xcoms: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    update: Update | None = None
+
+
+def given(name: str, value: object) -> None:
+    """Refuse an argument that must be text and is none, or is what a template makes of nothing."""
+    if not isinstance(value, str) or not value.strip() or value == "None":
+        raise InvalidInput(f"{name} is missing ({value!r}); does its template render to nothing?")
+
+
+class StatusOperator(WaitingTask):
+    """Starts a job, waits for its end, and returns its result.
+
+    The XCom ``job_id`` (and the service's own word for it) is there from the moment the job has started;
+    ``return_value`` is the result; ``wait`` says how the end was learned (``how``: push, poll or first
+    check) and after how many ``seconds``. With ``do_xcom_push=False`` the result is not even fetched.
+
+    :param poll_interval: seconds between status reads while no socket evidently works.
+    :param timeout: seconds (or timedelta) from the start of the wait, after which one last read decides and
+        the task fails. By default Airflow's ``[sensors] default_timeout``.
+    :param on_timeout: ``"leave"`` the remote job running when its time is over (default; a retry waits on for
+        it), or ``"cancel"`` it (Tagger, and the newest Organizer; a retry starts anew).
+    :param stall_timeout: seconds without any news of the job, neither a message on the socket nor a change in
+        its status, progress or counts, after which its time is over as well. By default never.
+    :param deferrable: wait in the triggerer (default) instead of holding a worker.
+    :param end_from_trigger: end without a worker; by default whenever nothing of the task needs one and the
+        result is small. Before Airflow 3.3, a task with retries always ends on a worker.
+    :param fail_on_partial: fail when the job succeeded with failures inside.
+    :raises RemoteJobFailed: the job failed; with the service's own text.
+    :raises RemoteJobCancelled: somebody cancelled or deleted it.
+    :raises RemoteJobLost: the service no longer knows it.
+    :raises WaitTimeout: it had not ended in time; a retry waits on for the same job, if that was left.
+    :raises WaitStalled: nothing changed for ``stall_timeout``.
+    :raises StartUncertain: the start may have happened and cannot be looked up; not retried by Airflow.
+    """
+
+    with_result: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        poll_interval: float = DEFAULT_POLL_INTERVAL,
+        timeout: float | timedelta | None = None,
+        on_timeout: str = "leave",
+        stall_timeout: float | timedelta | None = None,
+        deferrable: bool = True,
+        end_from_trigger: bool | None = None,
+        fail_on_partial: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if timeout is None:
+            timeout = conf.getfloat("sensors", "default_timeout", fallback=604800.0)
+        self.timeout = positive("timeout", timeout)
+        if on_timeout not in ("leave", "cancel"):
+            raise InvalidInput(f"on_timeout must be 'leave' or 'cancel', not {on_timeout!r}")
+        if on_timeout == "cancel" and not self.kind.cancellable:
+            raise InvalidInput(f"on_timeout='cancel': {no_cancel(self.hook_class.service.title, self.kind)}")
+        self.on_timeout = on_timeout
+        self.stall_timeout = stalling(self.kind, stall_timeout)
+        self.poll_interval = positive("poll_interval", poll_interval)
+        self.deferrable = deferrable
+        self.end_from_trigger = end_from_trigger
+        self.fail_on_partial = fail_on_partial
+
+    def seconds_to_wait(self) -> float:
+        return self.timeout
+
+    # -- what a service's operator says
+
+    def validate(self) -> None:
+        """Raise ``InvalidInput`` for arguments that cannot be right, before anything is sent."""
+
+    def start(self, context: Context, memory: Memory) -> Started:
+        """Start the job."""
+        raise NotImplementedError
+
+    def find(self, record: dict[str, Any]) -> Started | None:
+        """The job that an earlier try remembered, if it can be told from the record."""
+        job_id = record.get("job_id")
+        if not isinstance(job_id, str):
+            return None
+        return Started(job_id, dict(record.get("xcoms") or {}), dict(record.get("options") or {}))
+
+    def happened(self, job: Started) -> bool:
+        """Whether a job whose start was not confirmed was started all the same."""
+        try:
+            self.hook().get_status(job.job_id, kind=self.kind, **job.options)
+        except NotFound:
+            return False
+        return True
+
+    # -- the ways to start only once
+
+    def start_or_find(self, start: Callable[[], Started], job: Started) -> Started:
+        """Where the service can tell: start the job, and if the answer is lost, see whether it happened."""
+        try:
+            return start()
+        except StatusProviderError as error:
+            if not uncertain(error):
+                raise
+            trouble = error
+        if not self.happened(job):
+            raise trouble
+        name = self.hook().describe(job.job_id, self.kind)
+        self.log.info("%s: the answer to the start was lost, but it happened", name)
+        return job
+
+    @contextmanager
+    def starting(self, memory: Memory, **record: Any) -> Iterator[None]:
+        """Where it cannot: a start that may have happened is never repeated."""
+        noun = self.kind.noun
+        if (memory.recall() or {}).get("starting"):
+            raise StartUncertain(
+                f"{self.hook().where}: an earlier try was lost while it started a {noun}; whether it did is "
+                "unknown, so it is not started again; clear this task to start one on purpose"
+            )
+        memory.keep(starting=True, **record)
+        try:
+            yield
+        except StatusProviderError as error:
+            failed = start_error(error, noun)
+            if failed is error:
+                memory.forget()
+            raise failed from None
+
+    # -- the run
+
+    def execute(self, context: Context) -> Any:
+        try:
+            self.validate()
+        except InvalidInput as error:
+            raise error.at(self.hook().where) from None
+        memory = Memory(context)
+        attached = self._attach(memory)
+        started = self.start(context, memory) if attached is None else attached
+        memory.keep(
+            job_id=started.job_id,
+            xcoms=started.xcoms,
+            options=started.options,
+            started=True,
+            until=time.time() + self.timeout,
+        )
+        self.announce(context, started)
+        if attached is None:
+            self.log.info("%s: started", self.hook().describe(started.job_id, self.kind))
+        if started.update is not None and started.update.final:
+            return self.finish(context, started.update, wait_record("first check", 0.0))
+        # the service itself has named the job: unknown, it is only late
+        seen = attached is not None or not self.kind.missing_grace
+        return self.wait_for(context, started.job_id, seen=seen, options=started.options)
+
+    def announce(self, context: Context, started: Started) -> None:
+        """The job's id, for everybody to see while it runs."""
+        for key, value in {"job_id": started.job_id, **started.xcoms}.items():
+            context["ti"].xcom_push(key, value)
+
+    def _attach(self, memory: Memory) -> Started | None:
+        """An earlier try's job, if it is still worth waiting for."""
+        record = memory.recall()
+        found = self.find(record) if record else None
+        if record is None or found is None:
+            return None
+        name = self.hook().describe(found.job_id, self.kind)
+        options = {**found.options, **self.look_back_options()}
+        update = None
+        try:
+            if record.get("started") or self.happened(found):
+                update = self.hook().get_status(found.job_id, kind=self.kind, **options)
+        except NotFound:
+            pass
+        except RemoteUnavailable:
+            if not record.get("started"):
+                raise
+            return found
+        if update is not None and not update.phase.ended and self._was_cancelled(record):
+            stopped = self.hook().stop(found.job_id, patience=CANCEL_PATIENCE)
+            self.log.info("%s: its time was over in an earlier try; %s", name, stopped.words)
+            if not stopped.ended_itself:
+                memory.forget()
+                return None
+            update = stopped.update
+        if update is None:
+            self.log.info("%s: an earlier try did not come to start it; starting anew", name)
+        elif update.phase.ended and ending_error(name, update, self.fail_on_partial):
+            self.log.info("%s: it ended %s in an earlier try; starting anew", name, update.phase)
+        else:
+            self.log.info("%s: started by an earlier try, waiting on for it", name)
+            return found
+        memory.forget()
+        return None
+
+    def _was_cancelled(self, record: dict[str, Any]) -> bool:
+        """Whether an earlier try asked (or would have) for the job's end: it is not waited for any more."""
+        until = record.get("until")
+        return self.on_timeout == "cancel" and isinstance(until, float) and time.time() >= until
+
+    def _cancels_on_kill(self) -> bool:
+        return self.kind.cancellable
+
+    def on_kill(self) -> None:
+        """The worker is told to stop while it waits itself (a trigger has its own ``on_kill``)."""
+        if self.waiting_here_for is None or not self._cancels_on_kill():
+            return
+        hook, job_id = self.waiting_here_for
+        stopped = hook.stop(job_id, patience=KILL_PATIENCE)
+        say = self.log.info if stopped.sure else self.log.warning
+        say("%s: the task was killed; %s", hook.describe(job_id, self.kind), stopped.words)
+
+    def remembered_job_id(self, context: Context) -> str:
+        ti = context["ti"]
+        return str(ti.xcom_pull(task_ids=self.task_id, key="job_id", map_indexes=ti.map_index) or "")
+
+    def known_options(self, context: Context) -> dict[str, Any]:
+        options = (Memory(context).recall() or {}).get("options")
+        return {**self.options(), **(options or {}), **self.look_back_options()}

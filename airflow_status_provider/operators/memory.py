@@ -1,0 +1,53 @@
+"""What an operator remembers of the job it started, over retries and crashes (Airflow's task state store).
+
+The store outlives a retry and a clear alike. ``max_tries`` tells them apart: Airflow raises it when a task is
+cleared and never otherwise. What was remembered before a clear is not this round's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+KEY = "remote_job"
+
+
+class Memory:
+    """A JSON object per task instance; where there is no store (Airflow before 3.3), it forgets."""
+
+    def __init__(self, context: Context) -> None:
+        self._store: Any = context.get("task_state_store")
+        ti: Any = context["ti"]
+        self._round = getattr(ti, "max_tries", 0) or 0
+
+    def recall(self) -> dict[str, Any] | None:
+        """What this round remembered last."""
+        if self._store is None:
+            return None
+        record = self._store.get(KEY)
+        if not isinstance(record, dict) or record.get("round") != self._round:
+            return None
+        return record
+
+    def keep(self, **record: Any) -> None:
+        if self._store is None:
+            return
+        from airflow.sdk.execution_time.context import NEVER_EXPIRE
+
+        self._store.set(KEY, {**record, "round": self._round}, retention=NEVER_EXPIRE)
+
+    def forget(self) -> None:
+        if self._store is not None:
+            with contextlib.suppress(KeyError):
+                self._store.delete(KEY)
+
+
+def identity(context: Context, generation: int | str) -> str:
+    """A key for this task instance's job: the same for the same attempt to start it, ever."""
+    ti: Any = context["ti"]
+    parts = (ti.dag_id, ti.task_id, ti.run_id, getattr(ti, "map_index", -1), generation)
+    return hashlib.sha256("\0".join(str(part) for part in parts).encode()).hexdigest()[:32]

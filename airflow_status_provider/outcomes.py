@@ -1,0 +1,84 @@
+"""How a wait's end becomes an event, and an event the end of a task: one place for every caller."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_status_provider import errors
+from airflow_status_provider.errors import (
+    NotSent,
+    RateLimited,
+    RemoteJobCancelled,
+    RemoteJobError,
+    RemoteJobFailed,
+    RemoteJobLost,
+    RemoteJobPartial,
+    RemoteUnavailable,
+    StartUncertain,
+    StatusProviderError,
+)
+from airflow_status_provider.protocols.model import Phase, Update
+
+VERSION = 1
+
+#: the phases of an ended job, as events spell them
+ENDED = frozenset(str(phase) for phase in Phase if phase.ended)
+
+_ENDINGS: dict[Phase, type[RemoteJobError]] = {
+    Phase.FAILED: RemoteJobFailed,
+    Phase.CANCELLED: RemoteJobCancelled,
+    Phase.LOST: RemoteJobLost,
+}
+
+
+def wait_record(how: str, seconds: float) -> dict[str, Any]:
+    """The XCom ``wait``: how the end was learned (push, poll, first check), and after how long."""
+    return {"how": how, "seconds": round(seconds, 3)}
+
+
+def ending_error(what: str, update: Update, fail_on_partial: bool) -> RemoteJobError | None:
+    """The error that an ended job is to its task; None if it ended well enough."""
+    said = f": {update.message}" if update.message else ""
+    if update.phase is Phase.PARTIAL and fail_on_partial:
+        counts = f" with {update.failed} failed" if update.failed else f" as {update.status!r}"
+        return RemoteJobPartial(f"{what} ended{counts}, and fail_on_partial is set{said}", update)
+    if update.phase.good:
+        return None
+    words = {Phase.FAILED: " failed", Phase.CANCELLED: " was cancelled", Phase.LOST: ""}
+    return _ENDINGS[update.phase](f"{what}{words[update.phase]}{said}", update)
+
+
+def uncertain(error: StatusProviderError) -> bool:
+    """Whether a start that failed so may have happened all the same."""
+    return isinstance(error, RemoteUnavailable) and not isinstance(error, NotSent | RateLimited)
+
+
+def start_error(error: StatusProviderError, noun: str) -> StatusProviderError:
+    """What a failed start is to its task, where the service cannot tell afterwards whether it happened."""
+    if not uncertain(error):
+        return error
+    return StartUncertain(
+        f"{error}; the {noun} may have been started all the same, so it is not started again; "
+        "clear this task to start one on purpose"
+    )
+
+
+def failure_payload(error: StatusProviderError, job_id: str) -> dict[str, Any]:
+    """The event of a wait that did not end well."""
+    update = error.update if isinstance(error, RemoteJobError) else None
+    known = update.summary() if update else {"job_id": job_id, "phase": "running", "status": "unknown"}
+    return {"version": VERSION, **known, "error": {"type": type(error).__name__, "message": str(error)}}
+
+
+def error_of(event: dict[str, Any], kind_name: str) -> StatusProviderError | None:
+    """The error that an event carries, as it was raised in the triggerer."""
+    told = event.get("error")
+    if not isinstance(told, dict):
+        return None
+    kind = getattr(errors, str(told.get("type")), None)
+    if not (isinstance(kind, type) and issubclass(kind, StatusProviderError)):
+        kind = StatusProviderError
+    words = str(told.get("message"))
+    if issubclass(kind, RemoteJobError) and str(event.get("phase")) in ENDED:
+        return kind(words, Update.from_summary(kind_name, event))
+    return kind(words)

@@ -1,0 +1,119 @@
+"""What tasks push to XCom, as types: for the annotations of your own tasks, and for your editor.
+
+    @task
+    def count(batch: TaggerBatch) -> int:
+        return sum(len(document["tags"]) for document in batch["documents"] or [])
+
+``phase`` is how the job ended: ``succeeded`` or ``partial`` (any other end fails its task before the XCom).
+``status`` is the service's own word for it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NotRequired, TypedDict
+
+
+class JobSummary(TypedDict):
+    """The XCom of every sensor; what is not known is left out."""
+
+    job_id: str
+    phase: str
+    status: str
+    message: NotRequired[str]
+    #: 0..1
+    progress: NotRequired[float]
+    processed: NotRequired[int]
+    failed: NotRequired[int]
+    total: NotRequired[int]
+
+
+class HeardSummary(JobSummary):
+    """The XCom where only the socket tells of the end: ``ArealDocPushSensor``, ``ArealCDBalancerSensor`` and
+    ``…Operator``, ``ArealCDPullSensor``, ``ArealCDPushSensor``, ``OrganizerUploadSensor``."""
+
+    #: what the socket said, as each sensor documents it
+    result: dict[str, Any] | None
+
+
+class WaitRecord(TypedDict):
+    """The XCom ``wait``."""
+
+    #: how the end was learned: ``push``, ``poll`` or ``first check``
+    how: str
+    seconds: float
+
+
+class ArealDocuments(TypedDict):
+    """The XCom of ``ArealProcessDocumentsOperator``."""
+
+    upload_session_id: str
+    phase: str
+    status: str
+    message: str | None
+    completed: int | None
+    failed: int | None
+    #: each as the service has it: ``id``, ``name``, ``status``, …
+    documents: list[dict[str, Any]]
+
+
+class ArealCopilotRun(TypedDict):
+    """The XCom of ``ArealCopilotOperator``."""
+
+    copilot_task_id: str
+    phase: str
+    status: str
+    message: str | None
+    #: as the service has it
+    results: dict[str, Any]
+
+
+class TaggerDocument(TypedDict):
+    """One document of a ``TaggerBatch``."""
+
+    row_id: int | None
+    title: str | None
+    success: bool
+    tags: list[str]
+    error: str | None
+    metadata: dict[str, Any] | None
+
+
+class TaggerBatch(TypedDict):
+    """The XCom of ``TaggerBatchOperator``."""
+
+    job_id: str
+    phase: str
+    status: str
+    message: str | None
+    processed: int | None
+    failed: int | None
+    total: int | None
+    #: None where only the counts could be fetched
+    documents: list[TaggerDocument] | None
+
+
+class OrganizerJob(TypedDict):
+    """The XCom of ``OrganizerOperator``."""
+
+    job_id: str
+    phase: str
+    status: str
+    message: str | None
+    processed: int | None
+    failed: int | None
+    total: int | None
+    #: the service's own object, None where it gave none
+    result: dict[str, Any] | None
+
+
+class HaidyTask(TypedDict):
+    """The XCom of ``HaidyTranscribeOperator`` and ``HaidyStructureOperator``."""
+
+    haidy_task_id: str
+    phase: str
+    status: str
+    #: health data: the transcript, the patient, the FHIR bundle or the text
+    result: Any
+    started_at: str | None
+    completed_at: str | None
+    additional_info: Any

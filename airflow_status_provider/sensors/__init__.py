@@ -1,0 +1,1 @@
+"""Sensors: gate a pipeline on a job that somebody else started."""

@@ -1,0 +1,386 @@
+"""What sensors and operators share: check before deferring, defer, and end in the same ``finish``.
+
+When a task may end from its trigger: whenever nothing of it needs a worker. A worker is needed for asset
+outlets, callbacks, e-mails, a retry policy, ``post_execute``, ``multiple_outputs``, ``never_fail`` and a
+mapped downstream task; and, before Airflow 3.3, for a retry. A task that resumes is safe too (its trigger
+holds the event), but slower and dearer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+from airflow import __version__ as airflow_version
+from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
+
+try:
+    from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
+except ImportError:  # Airflow 3.1
+    from airflow.exceptions import TaskDeferralError, TaskDeferralTimeout  # type: ignore[no-redef]
+
+from airflow_status_provider.errors import (
+    GOES_ON,
+    InvalidInput,
+    NotFound,
+    RemoteUnavailable,
+    StatusProviderError,
+    WaitTimeout,
+)
+from airflow_status_provider.hooks.base import StatusHook
+from airflow_status_provider.outcomes import ENDED, ending_error, error_of, wait_record
+from airflow_status_provider.protocols.jobs import JobKind
+from airflow_status_provider.protocols.model import Phase, Update
+from airflow_status_provider.triggers import progress
+from airflow_status_provider.triggers.base import CANCEL_PATIENCE, StatusTrigger
+from airflow_status_provider.waiting.wait import wait
+from airflow_status_provider.waiting.waiter import Outcome
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+#: the framework's own deferral timeout comes so many seconds after ours, which reads once more before
+BACKSTOP = 120.0
+#: more than this (31 years) is no time-out, and not far from what a date cannot hold
+LONGEST = 1e9
+
+#: before 3.3, Airflow does not retry a task that failed from its trigger
+RETRIES_FROM_TRIGGER = tuple(int(part) for part in airflow_version.split(".")[:2]) >= (3, 3)
+
+#: fields of a task that only a worker can do justice to
+_WORKERS = (
+    "outlets",
+    "on_success_callback",
+    "on_failure_callback",
+    "on_retry_callback",
+    "on_skipped_callback",
+    "email",
+    "retry_policy",
+    "multiple_outputs",
+    "never_fail",
+    "_post_execute_hook",
+)
+
+
+def positive(name: str, value: object) -> float:
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= LONGEST:
+        raise InvalidInput(
+            f"{name} must be a positive number of seconds, at most {LONGEST:.0e}, not {value!r}"
+        )
+    return float(value)
+
+
+def stalling(kind: JobKind, value: object) -> float | None:
+    """A task's ``stall_timeout``."""
+    if value is None:
+        return None
+    if not kind.readable:
+        raise InvalidInput(
+            f"only the socket tells of a {kind.noun}'s end, so nothing can confirm that it has stalled; "
+            "leave stall_timeout out"
+        )
+    return positive("stall_timeout", value)
+
+
+class WaitingTask(BaseOperator):
+    """The waiting half of a task; ``StatusSensor`` and ``StatusOperator`` are the public ones."""
+
+    kind: ClassVar[JobKind]
+    hook_class: ClassVar[type[StatusHook]]
+    trigger_class: ClassVar[type[StatusTrigger]]
+    #: whether the XCom is the job's result, or only how it ended
+    with_result: ClassVar[bool] = False
+
+    #: the parameter that names the connection
+    conn_field: ClassVar[str]
+
+    poll_interval: float
+    stall_timeout: float | None
+    deferrable: bool
+    end_from_trigger: bool | None
+    fail_on_partial: bool
+
+    #: what becomes of the remote job when its time is over: "leave" or "cancel"
+    on_timeout: str = "leave"
+
+    #: while this worker waits itself: over which hook, and for which job
+    waiting_here_for: tuple[StatusHook, str] | None = None
+
+    @property
+    def conn_id(self) -> str:
+        return str(getattr(self, self.conn_field))
+
+    def hook(self) -> StatusHook:
+        hook = self.hook_class(self.conn_id)
+        hook.patience = self.seconds_to_wait()
+        return hook
+
+    def seconds_to_wait(self) -> float:
+        raise NotImplementedError
+
+    def options(self) -> dict[str, Any]:
+        """What this kind of job takes beside its id."""
+        return {}
+
+    # -- waiting
+
+    def wait_for(
+        self, context: Context, job_id: str, *, seen: bool, options: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Check, and if the job has not ended, defer (or, not deferrable, wait here)."""
+        began = time.time()
+        deadline = began + self.seconds_to_wait()
+        options = dict(self.options() if options is None else options)
+        hook = self.hook()
+        update = self._first_check(hook, job_id, seen, options)
+        if update is not None and update.final:
+            self.log.info("%s: it has ended already: %s", hook.describe(job_id, self.kind), update.status)
+            return self.finish(context, update, wait_record("first check", time.time() - began))
+        seen = seen or (update is not None and bool(update.status))
+        if self.deferrable:
+            self._defer(
+                context, job_id, seen=seen, options=options, began=began, deadline=deadline, update=update
+            )
+        try:
+            outcome = self.wait_here(hook, job_id, seen=seen, options=options, deadline=deadline)
+        except WaitTimeout as error:
+            outcome = Outcome(self._timed_out(job_id, error), "poll")
+        return self.finish(context, outcome.update, wait_record(outcome.how, time.time() - began))
+
+    def wait_here(
+        self, hook: StatusHook, job_id: str, *, seen: bool, options: Mapping[str, Any], deadline: float
+    ) -> Outcome:
+        """Wait on this worker."""
+        self.waiting_here_for = (hook, job_id)
+        try:
+            return asyncio.run(
+                wait(
+                    hook.endpoint(),
+                    self.kind,
+                    job_id,
+                    deadline=deadline,
+                    poll_interval=self.poll_interval,
+                    stall_timeout=self.stall_timeout,
+                    seen=seen,
+                    options=options,
+                )
+            )
+        finally:
+            self.waiting_here_for = None
+
+    def _timed_out(self, job_id: str, error: WaitTimeout) -> Update:
+        """Cancel the job where that is wanted, and say what came of it; what ended meanwhile has ended."""
+        if self.on_timeout != "cancel":
+            raise error
+        stopped = self.hook().stop(job_id, patience=CANCEL_PATIENCE)
+        if stopped.update is not None and stopped.ended_itself:
+            return stopped.update
+        raise error.but(stopped.words) from None
+
+    def _first_check(
+        self, hook: StatusHook, job_id: str, seen: bool, options: Mapping[str, Any]
+    ) -> Update | None:
+        try:
+            return hook.check(job_id, self.kind, options)
+        except NotFound as error:
+            if seen or self.kind.missing_grace:
+                return None  # it may only be too early: the trigger looks again
+            raise error.at(hook.describe(job_id, self.kind)) from None
+
+    def _defer(
+        self,
+        context: Context,
+        job_id: str,
+        *,
+        seen: bool,
+        options: dict[str, Any],
+        began: float,
+        deadline: float,
+        update: Update | None = None,
+    ) -> None:
+        if self.do_xcom_push:
+            context["ti"].xcom_push(
+                progress.KEY,
+                progress.record(
+                    update,
+                    "first check",
+                    job_id=job_id,
+                    service=self.kind.service,
+                    conn_id=self.conn_id,
+                    started_at=began,
+                    deadline=deadline,
+                ),
+            )
+        end = self._ends_from_trigger(context)
+        trigger = self.trigger_class(
+            conn_id=self.conn_id,
+            job_id=job_id,
+            deadline=deadline,
+            options=options or None,
+            seen=seen,
+            started_at=began,
+            deferred_at=time.time(),
+            end_from_trigger=end,
+            **self._trigger_kwargs(),
+        )
+        name = self.hook().describe(job_id, self.kind)
+        until = datetime.fromtimestamp(deadline, tz=UTC).strftime("%Y-%m-%d %H:%M:%S")
+        self.log.info("%s: waiting in the triggerer, until %s UTC at the latest", name, until)
+        self.defer(
+            trigger=trigger,
+            method_name="execute_complete",
+            kwargs={"job_id": job_id},
+            timeout=timedelta(seconds=max(0.0, deadline - time.time()) + BACKSTOP),
+        )
+
+    def _trigger_kwargs(self) -> dict[str, Any]:
+        """What a trigger is told of this task, whoever begins the wait."""
+        return {
+            "poll_interval": self.poll_interval,
+            "stall_timeout": self.stall_timeout,
+            "resume_on_timeout": self._timeout_needs_worker(),
+            "soft_fail": bool(getattr(self, "soft_fail", False) or getattr(self, "never_fail", False)),
+            "fail_on_partial": self.fail_on_partial,
+            "with_result": self.with_result and self.do_xcom_push,
+            "xcom": self.do_xcom_push,
+            "cancel_on_kill": self._cancels_on_kill(),
+            "cancel_on_timeout": self.on_timeout == "cancel",
+        }
+
+    def _timeout_needs_worker(self) -> bool:
+        return False
+
+    def _cancels_on_kill(self) -> bool:
+        return False
+
+    def _ends_from_trigger(self, context: Context) -> bool:
+        if self.retries and not RETRIES_FROM_TRIGGER:
+            return False
+        if self.end_from_trigger is not None:
+            return self.end_from_trigger
+        return not (self._wants_worker() or any(True for _ in self.iter_mapped_dependants()))
+
+    def _wants_worker(self) -> bool:
+        wanted = any(getattr(self, name, None) for name in _WORKERS)
+        return wanted or type(self).post_execute is not BaseOperator.post_execute
+
+    # -- the end
+
+    def execute_complete(self, context: Context, event: Any = None, job_id: str | None = None) -> Any:
+        """Where Airflow resumes the task: the event is as ``StatusTrigger`` documents it."""
+        job_id = job_id or self.remembered_job_id(context)
+        if not isinstance(event, dict):
+            return self._end_by_name(context, job_id, event)
+        record: dict[str, Any] = event.get("wait") or wait_record("-", 0.0)
+        error = error_of(event, self.kind.name)
+        if error is not None:
+            context["ti"].xcom_push("wait", record)
+            self.give_up(error)
+        if event.get("stored"):
+            context["ti"].xcom_push("wait", record)
+            return context["ti"].xcom_pull(
+                task_ids=self.task_id, key="return_value", map_indexes=context["ti"].map_index
+            )
+        if "xcom" in event:
+            context["ti"].xcom_push("wait", record)
+            return event["xcom"]
+        if str(event.get("phase")) not in ENDED:
+            # the event of another release: what it does not tell is asked
+            return self._finish_looked(context, job_id, self._look(context, job_id))
+        return self.finish(context, Update.from_summary(self.kind.name, event), record)
+
+    def _end_by_name(self, context: Context, job_id: str, name: object) -> Any:
+        """dag.test hands over only the name of the state that an end from the trigger would have set."""
+        what = self.hook().describe(job_id, self.kind)
+        if name == "skipped":
+            raise AirflowSkipException(f"{what}: skipped, for the reason that the trigger has logged")
+        if name == "failed":
+            update = None
+            with contextlib.suppress(StatusProviderError):
+                update = self._look(context, job_id, patience=0.0)
+            error = ending_error(what, update, self.fail_on_partial) if update and update.final else None
+            state = f"; the job is {update.status!r}" if update and update.status else ""
+            told = StatusProviderError(f"{what}: the wait failed, as the trigger has logged{state}")
+            self.give_up(error or told)
+        update = None
+        with contextlib.suppress(NotFound):
+            update = self._look(context, job_id)
+        if name == "success" and (update is None or not update.phase.good):
+            update = Update(kind=self.kind.name, job_id=job_id, phase=Phase.SUCCEEDED, status="succeeded")
+        return self._finish_looked(context, job_id, update)
+
+    def _finish_looked(self, context: Context, job_id: str, update: Update | None) -> Any:
+        if update is None or not update.final:
+            what = self.hook().describe(job_id, self.kind)
+            state = f"is {update.status!r}" if update else "cannot be asked about"
+            self.give_up(
+                StatusProviderError(f"{what}: the trigger did not say how it ended, and the job {state}")
+            )
+        return self.finish(context, update, wait_record("poll", self._waited(context)))
+
+    def _look(self, context: Context, job_id: str, patience: float | None = None) -> Update | None:
+        """What the service says of the job now; None where it says nothing."""
+        if not self.kind.readable:
+            return None
+        hook = self.hook()
+        if patience is not None:
+            hook.patience = patience
+        return hook.get_status(job_id, kind=self.kind, **self.known_options(context))
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        # BaseSensorOperator's own would skip, under soft_fail, for mistakes too
+        with contextlib.suppress(TaskDeferralTimeout):
+            try:
+                return BaseOperator.resume_execution(self, next_method, next_kwargs, context)
+            except TaskDeferralError as error:  # the trigger broke, which says nothing of the job
+                if getattr(self, "never_fail", False):
+                    raise AirflowSkipException(str(error)) from None
+                raise
+        # our own deadline comes first; only a triggerer that was away for long lets it come to this
+        job_id = self.remembered_job_id(context)
+        update = None
+        with contextlib.suppress(RemoteUnavailable, NotFound):
+            update = self._look(context, job_id)
+        if update is None or not update.final:
+            what = self.hook().describe(job_id, self.kind)
+            late = WaitTimeout(f"{what}: no triggerer ended the wait in time; {GOES_ON}")
+            update = self._timed_out(job_id, late)
+        return self.finish(context, update, wait_record("poll", self._waited(context)))
+
+    def known_options(self, context: Context) -> dict[str, Any]:
+        """What a look at the job needs beside its id, when the wait is over."""
+        return {**self.options(), **self.look_back_options()}
+
+    def look_back_options(self) -> dict[str, Any]:
+        return {}
+
+    def remembered_job_id(self, context: Context) -> str:
+        raise NotImplementedError
+
+    def _waited(self, context: Context) -> float:
+        began: datetime | None = getattr(context["ti"], "start_date", None)
+        return max(0.0, (datetime.now(tz=UTC) - began).total_seconds()) if began else 0.0
+
+    def finish(self, context: Context, update: Update, record: dict[str, Any]) -> Any:
+        """The one end of every wait: the XCom, or the error."""
+        hook = self.hook()
+        context["ti"].xcom_push("wait", record)
+        error = ending_error(hook.describe(update.job_id, self.kind), update, self.fail_on_partial)
+        if error is not None:
+            self.give_up(error)
+        if not self.with_result:
+            return self.kind.summary(update)
+        if not self.do_xcom_push:
+            return None  # nobody would see it, so it is not fetched
+        if update.result is not None and self.kind.result_in_status:
+            return self.kind.xcom(update)
+        return hook.get_result(update.job_id, kind=self.kind, **self.known_options(context))
+
+    def give_up(self, error: StatusProviderError) -> NoReturn:
+        raise error

@@ -1,0 +1,1 @@
+"""Triggers: thin. Build the hook, wait, yield one event, return at once."""

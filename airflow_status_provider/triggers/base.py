@@ -1,0 +1,454 @@
+"""What every trigger does: wait in the triggerer's loop, then say once how the job ended.
+
+1. ``__init__`` only assigns and cannot fail, whatever kwargs a stored deferral brings; what is wrong with
+   them is said by ``run`` as an event.
+2. A trigger that resumes its task holds the event until the worker that deferred is surely gone: the
+   scheduler marks a task failed whose worker reports its deferral only after the task was resumed.
+3. Results never stand in an event (events are logged): they go straight to XCom, where there is a task.
+4. What becomes known meanwhile is the XCom ``progress`` (``triggers/progress.py``).
+5. ``run`` returns right after its one event; an event that lingers is taken for a user's kill.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from datetime import datetime
+from typing import Any, ClassVar
+
+from airflow.providers.common.compat.sdk import XCom, conf
+from airflow.triggers.base import (
+    BaseTrigger,
+    TaskFailedEvent,
+    TaskSkippedEvent,
+    TaskSuccessEvent,
+    TriggerEvent,
+)
+
+from airflow_status_provider.errors import (
+    AuthenticationFailed,
+    InvalidInput,
+    RemoteJobError,
+    RemoteUnavailable,
+    StartUncertain,
+    StatusProviderError,
+    WaitTimeout,
+)
+from airflow_status_provider.hooks.base import StatusHook, Stopped
+from airflow_status_provider.outcomes import VERSION, ending_error, failure_payload, wait_record
+from airflow_status_provider.protocols import reading
+from airflow_status_provider.protocols.jobs import JobKind
+from airflow_status_provider.protocols.model import Update, clean_id
+from airflow_status_provider.transport.backoff import full_jitter
+from airflow_status_provider.transport.endpoint import Endpoint
+from airflow_status_provider.triggers import progress
+from airflow_status_provider.waiting.wait import wait
+from airflow_status_provider.waiting.waiter import Outcome
+
+#: a larger result is fetched by the worker instead of going through the triggerer
+SMALL_RESULT = 64 * 1024
+#: a result that a service tells only once is stored by the trigger, whatever its size
+RESULT_TRIES = 3
+#: seconds for which a trigger tries to cancel its job and to see that confirmed
+CANCEL_PATIENCE = 15.0
+#: seconds for which a killed trigger finds out who wants its job; the framework gives it 30 in all
+DECIDE_WITHIN = 8.0
+DECIDE_EVERY = 0.5
+#: states of a task that is not over, or not for good
+_ALIVE = ("deferred", "running", "queued", "scheduled", "up_for_retry")
+DEFAULT_POLL_INTERVAL = 5.0
+#: seconds for a worker's last report to reach the scheduler's books. On an idle machine 1 s is enough; on one
+#: with twice as many tasks as it has cores for, 1 of 104 tasks that were resumed after that failed
+REPORT_TIME = 5.0
+
+
+class StatusTrigger(BaseTrigger):
+    """Waits for one remote job and yields one event.
+
+    The event's payload is a JSON object: ``version``, ``job_id``, ``phase`` (pending, running, succeeded,
+    partial, failed, cancelled, lost), ``status`` (the service's own word), where known ``message``,
+    ``progress`` (0..1), ``processed``, ``failed``, ``total``; ``wait`` (how the end was learned, and after
+    how many seconds); ``error`` (``type`` and ``message``) if the wait itself failed. With
+    ``end_from_trigger`` it is one of Airflow's task-end events instead, and no worker is needed.
+
+    :param conn_id: the Airflow connection; secrets never stand in a trigger's kwargs.
+    :param job_id: what to wait for, as the service calls it.
+    :param poll_interval: seconds between status reads while no socket evidently works.
+    :param deadline: Unix seconds at which one last read decides; None for no deadline.
+    :param stall_timeout: seconds without any news of the job, from the start of the wait or of this trigger,
+        after which it ends with ``WaitStalled`` if a status read finds nothing new either; None for patience.
+    :param options: what this kind of job takes beside its id.
+    :param seen: the service has known the job before: a later "404" means lost, not unknown.
+    :param started_at: Unix seconds at which the wait began, for the wait's record.
+    :param deferred_at: Unix seconds of the deferral, for rule 2.
+    :param end_from_trigger: end the task here instead of resuming it.
+    :param resume_on_timeout: resume all the same when the deadline passes (a sensor's is not retried).
+    :param soft_fail: with ``end_from_trigger``, skip instead of failing when the job ended badly.
+    :param fail_on_partial: a partial success is a failure.
+    :param with_result: fetch the ended job's result for the task's XCom.
+    :param xcom: store the result, and meanwhile the progress, as the task's XComs (its ``do_xcom_push``).
+    :param cancel_on_kill: cancel the remote job when a user kills or clears the task.
+    :param cancel_on_timeout: cancel the remote job at the deadline, or when it stalls.
+    :param within: in place of ``deadline``, if the scheduler began the wait: seconds from the task's start.
+    :param fields: likewise, which field of the task is ``conn_id``, ``job_id`` or an option; the fields
+        themselves are kwargs too, for the triggerer to render.
+    """
+
+    kind: ClassVar[JobKind]
+    hook_class: ClassVar[type[StatusHook]]
+
+    def __init__(
+        self,
+        /,
+        *,
+        conn_id: str = "",
+        job_id: str = "",
+        poll_interval: float = DEFAULT_POLL_INTERVAL,
+        deadline: float | None = None,
+        stall_timeout: float | None = None,
+        options: dict[str, Any] | None = None,
+        seen: bool = False,
+        started_at: float | None = None,
+        deferred_at: float | None = None,
+        end_from_trigger: bool = False,
+        resume_on_timeout: bool = False,
+        soft_fail: bool = False,
+        fail_on_partial: bool = False,
+        with_result: bool = False,
+        xcom: bool = True,
+        cancel_on_kill: bool = False,
+        cancel_on_timeout: bool = False,
+        within: float | None = None,
+        fields: dict[str, str] | None = None,
+        **unknown: Any,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        # Any: what a stored deferral brings need not be what is written above
+        self.conn_id: Any = conn_id
+        self.job_id: Any = job_id
+        self.poll_interval: Any = poll_interval
+        self.deadline: Any = deadline
+        self.stall_timeout: Any = stall_timeout
+        self.options: Any = options
+        self.seen = seen
+        self.started_at: Any = started_at
+        self.deferred_at: Any = deferred_at
+        self.end_from_trigger = end_from_trigger
+        self.resume_on_timeout = resume_on_timeout
+        self.soft_fail = soft_fail
+        self.fail_on_partial = fail_on_partial
+        self.with_result = with_result
+        self.xcom = xcom
+        self.cancel_on_kill = cancel_on_kill
+        self.cancel_on_timeout = cancel_on_timeout
+        self.within: Any = within
+        self.fields: Any = fields
+        # the task's fields, or kwargs of another release of this package: nothing is lost over a restart
+        self.unknown = unknown
+        if isinstance(fields, dict):
+            # the triggerer renders attributes
+            self.__dict__ |= {name: value for name, value in unknown.items() if not hasattr(self, name)}
+        # from here on a kill has nothing to cancel
+        self._ended = False
+        self._report: progress.Report | None = None
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        cls = type(self)
+        return f"{cls.__module__}.{cls.__qualname__}", {
+            "conn_id": self.conn_id,
+            "job_id": self.job_id,
+            "poll_interval": self.poll_interval,
+            "deadline": self.deadline,
+            "stall_timeout": self.stall_timeout,
+            "options": self.options,
+            "seen": self.seen,
+            "started_at": self.started_at,
+            "deferred_at": self.deferred_at,
+            "end_from_trigger": self.end_from_trigger,
+            "resume_on_timeout": self.resume_on_timeout,
+            "soft_fail": self.soft_fail,
+            "fail_on_partial": self.fail_on_partial,
+            "with_result": self.with_result,
+            "xcom": self.xcom,
+            "cancel_on_kill": self.cancel_on_kill,
+            "cancel_on_timeout": self.cancel_on_timeout,
+            "within": self.within,
+            "fields": self.fields,
+            **self.unknown,
+        }
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        begun = time.time()
+        try:
+            self._take_fields()
+            self._validate()
+            if self.xcom and self._task() is not None:
+                self._report = progress.Report(self._task, lambda: self._facts(begun))
+            outcome = await self._end()
+        except StatusProviderError as error:
+            event = self._failed(error, {"how": "-", "seconds": self._waited(begun)})
+        else:
+            self._ended = True
+            record = wait_record(outcome.how, self._waited(begun))
+            event = await self._event(outcome.update, record)
+        finally:
+            if self._report is not None:
+                self._report.close()
+        if type(event) is TriggerEvent:
+            await self._hold()
+        self._ended = True
+        yield event
+
+    async def on_kill(self) -> None:
+        """Cancel the remote job, if this kill is really a user's and not the framework's own business."""
+        if self._ended or not self.cancel_on_kill or await self._still_wanted():
+            return
+        await self._stop("the task was killed")
+
+    async def _stop(self, why: str) -> Stopped:
+        hook = self._hook()
+        stopped = await hook.astop(self.job_id, patience=CANCEL_PATIENCE)
+        say = self.log.info if stopped.sure else self.log.warning
+        say("%s: %s; %s", hook.describe(self.job_id, self.kind), why, stopped.words)
+        return stopped
+
+    # -- waiting
+
+    def _take_fields(self) -> None:
+        """A wait that the scheduler began: by now the task's fields are rendered."""
+        if self.fields is None:
+            return
+        within = reading.number(self.within)
+        if not isinstance(self.fields, dict) or within is None:
+            raise InvalidInput("the trigger's fields must be an object, and within a number of seconds")
+        told = {name: getattr(self, str(field), None) for name, field in self.fields.items()}
+        self.conn_id, self.job_id = told.pop("conn_id", None), told.pop("job_id", None)
+        self.options = {name: value for name, value in told.items() if value} or None
+        began = getattr(self.task_instance, "start_date", None)
+        self.started_at = began.timestamp() if isinstance(began, datetime) else time.time()
+        self.deadline = self.started_at + within
+
+    def _validate(self) -> None:
+        clean_id(self.conn_id, "connection")
+        self._validate_job()
+        interval, deadline = reading.number(self.poll_interval), reading.number(self.deadline)
+        stall = reading.number(self.stall_timeout)
+        if interval is None or interval <= 0:
+            raise InvalidInput(
+                f"the trigger's poll_interval must be a positive number, not {self.poll_interval!r}"
+            )
+        if deadline is None and self.deadline is not None:
+            raise InvalidInput(f"the trigger's deadline must be Unix seconds or None, not {self.deadline!r}")
+        if self.stall_timeout is not None and (stall is None or stall <= 0):
+            raise InvalidInput(
+                f"the trigger's stall_timeout must be a positive number or None, not {self.stall_timeout!r}"
+            )
+        self.poll_interval, self.deadline, self.stall_timeout = interval, deadline, stall
+        options = {} if self.options is None else self.options
+        if not isinstance(options, Mapping) or not all(map(_plain, options.values())):
+            raise InvalidInput("the trigger's options must be an object of texts and lists of texts")
+
+    def _validate_job(self) -> None:
+        self.kind.validate(self.job_id)
+
+    async def _end(self) -> Outcome:
+        """How the wait ended; a job whose time is over is cancelled first, where that is wanted."""
+        try:
+            return await self._outcome()
+        except WaitTimeout as error:
+            if not self.cancel_on_timeout:
+                raise
+            stopped = await self._stop("its time is over")
+            if stopped.update is not None and stopped.ended_itself:
+                return Outcome(stopped.update, "poll")
+            raise error.but(stopped.words) from None
+
+    async def _outcome(self) -> Outcome:
+        """Wait; if the credentials were refused, once more with the connection as it is now."""
+        endpoint = await self._endpoint()
+        while True:
+            try:
+                return await self._wait(endpoint)
+            except TypeError as error:
+                raise InvalidInput(f"the trigger's options do not fit a {self.kind.noun}: {error}") from None
+            except AuthenticationFailed:
+                fresh = await self._endpoint(stale=endpoint)
+                if fresh.digest == endpoint.digest:
+                    raise
+                endpoint = fresh
+
+    async def _endpoint(self, stale: Endpoint | None = None) -> Endpoint:
+        """The connection; Airflow's own trouble in giving it is waited out like the service's."""
+        for attempt in itertools.count(1):
+            try:
+                return await self._hook().aendpoint(stale)
+            except RemoteUnavailable as error:
+                pause = full_jitter(attempt)
+                if self.deadline is not None and time.time() + pause > self.deadline:
+                    raise WaitTimeout(f"{error}, until the deadline") from None
+                await asyncio.sleep(pause)
+        raise AssertionError
+
+    def _wait(self, endpoint: Endpoint) -> Awaitable[Outcome]:
+        return wait(
+            endpoint,
+            self.kind,
+            self.job_id,
+            deadline=self.deadline,
+            poll_interval=self.poll_interval,
+            stall_timeout=self.stall_timeout,
+            seen=bool(self.seen),
+            options=self.options,
+            told=self._report,
+        )
+
+    def _facts(self, begun: float) -> dict[str, Any]:
+        started_at = reading.number(self.started_at)
+        return {
+            "job_id": self.job_id,
+            "service": self.kind.service,
+            "conn_id": self.conn_id,
+            "started_at": begun if started_at is None else started_at,
+            "deadline": self.deadline,
+        }
+
+    def _hook(self) -> StatusHook:
+        return self.hook_class(self.conn_id)
+
+    def _waited(self, begun: float) -> float:
+        since = reading.number(self.started_at)
+        return round(max(0.0, time.time() - (begun if since is None else since)), 3)
+
+    # -- the event
+
+    async def _event(self, update: Update, record: dict[str, Any]) -> TriggerEvent:
+        error = ending_error(
+            self._hook().describe(self.job_id, self.kind), update, bool(self.fail_on_partial)
+        )
+        if error is not None:
+            return self._failed(error, record)
+        if self.end_from_trigger and not self.with_result:
+            summary = {"return_value": self.kind.summary(update)} if self.xcom else {}
+            return TaskSuccessEvent(xcoms={**summary, "wait": record})
+        payload: dict[str, Any] = {"version": VERSION, **update.summary(), "wait": record}
+        if self.kind.public_result:
+            payload["result"] = update.result
+        if not self.with_result:
+            return TriggerEvent(payload)
+        result = await self._result(update)
+        stored = result is not None and await self._store(result)
+        if result is None or stored is None:
+            return TriggerEvent(payload)
+        if self.end_from_trigger:
+            told: dict[str, Any] = {} if stored else {"return_value": result}
+            return TaskSuccessEvent(xcoms={**told, "wait": record})
+        return TriggerEvent({**payload, "stored": True} if stored else {**payload, "xcom": result})
+
+    async def _result(self, update: Update) -> dict[str, Any] | None:
+        """The XCom; None if the worker should rather fetch it."""
+        if self.task_instance is not None and not hasattr(XCom, "aset"):
+            return None  # Airflow before 3.3 lets a trigger store nothing, and an event is logged
+        result: dict[str, Any]
+        if update.result is not None and self.kind.result_in_status:
+            result = self.kind.xcom(update)
+        else:
+            try:
+                result = await self._hook().aget_result(self.job_id, kind=self.kind)
+            except StatusProviderError as error:
+                self.log.warning("the result will be fetched by the worker: %s", error)
+                return None
+        small = self.kind.told_once or len(json.dumps(result, default=str)) <= SMALL_RESULT
+        return result if small else None
+
+    async def _store(self, result: dict[str, Any]) -> bool | None:
+        """Whether it went straight to XCom; None if it could not, and the worker should rather fetch it. In
+        dag.test there is no task instance to store it for, but then nobody keeps the event either."""
+        task = self._task()
+        if task is None:
+            return False
+        for attempt in range(1, RESULT_TRIES + 1):
+            try:
+                await XCom.aset("return_value", result, **task)
+                return True
+            except Exception as error:
+                self.log.warning("the result could not be stored: %s", type(error).__name__)
+                if attempt < RESULT_TRIES:
+                    await asyncio.sleep(attempt)
+                elif self.kind.told_once:
+                    raise
+        return None
+
+    def _task(self) -> dict[str, Any] | None:
+        """Whose XComs these are; None where they cannot be written from here."""
+        ti: Any = self.task_instance
+        if ti is None or not hasattr(XCom, "aset"):
+            return None
+        map_index = -1 if ti.map_index is None else ti.map_index
+        return {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "map_index": map_index}
+
+    def _failed(self, error: StatusProviderError, record: dict[str, Any]) -> TriggerEvent:
+        ended = isinstance(error, RemoteJobError | WaitTimeout)
+        # what must not be retried, only a worker can keep from it
+        timed_out = type(error) is WaitTimeout and self.resume_on_timeout
+        if timed_out or isinstance(error, StartUncertain) or not self.end_from_trigger:
+            return TriggerEvent(failure_payload(error, str(self.job_id)) | {"wait": record})
+        self.log.error("%s", error)
+        if self.soft_fail and ended:
+            return TaskSkippedEvent()
+        return TaskFailedEvent(xcoms={"error": str(error), "wait": record})
+
+    async def _hold(self) -> None:
+        deferred_at = reading.number(self.deferred_at)
+        if deferred_at is None:
+            return
+        lingers = conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0) + REPORT_TIME
+        left = deferred_at + lingers - time.time()
+        if 0 < left <= lingers:
+            await asyncio.sleep(left)
+
+    async def _still_wanted(self) -> bool:
+        """``on_kill`` is also called on re-assignment to another triggerer, which may have ended the wait by
+        now. A clear is told from that by the new attempt's job, or, while that attempt waits for a worker, by
+        a job that still runs although nothing can have ended the wait."""
+        task = self._task()
+        if task is None:
+            return True
+        give_up = time.monotonic() + DECIDE_WITHIN
+        while (state := await self._state(task)) in _ALIVE:
+            current = await XCom.aget_one(key="job_id", **task)
+            if current is not None and current != self.job_id:
+                return False
+            if state == "deferred":
+                return True
+            if time.monotonic() > give_up:
+                return state not in ("scheduled", "queued") or self._may_have_given_up()
+            await asyncio.sleep(DECIDE_EVERY)
+        return False
+
+    def _may_have_given_up(self) -> bool:
+        deadline = reading.number(self.deadline)
+        return self.stall_timeout is not None or (deadline is not None and time.time() >= deadline)
+
+    async def _state(self, task: dict[str, Any]) -> str | None:
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+        index = task["map_index"]
+        states = await asyncio.to_thread(
+            RuntimeTaskInstance.get_task_states,
+            dag_id=task["dag_id"],
+            task_ids=[task["task_id"]],
+            run_ids=[task["run_id"]],
+            map_index=index if index >= 0 else None,
+        )
+        key = task["task_id"] if index < 0 else f"{task['task_id']}_{index}"
+        state: str | None = states.get(task["run_id"], {}).get(key)
+        return state
+
+
+def _plain(option: object) -> bool:
+    if isinstance(option, list):
+        return all(isinstance(text, str) for text in option)
+    return option is None or isinstance(option, str | bool)

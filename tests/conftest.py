@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""For all tests: the simulator's fixture, and an Airflow configuration that owes nothing to this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+
+# Airflow reads its environment, and writes its configuration, when it is first imported: this comes before.
+for _name in [name for name in os.environ if name.startswith(("AIRFLOW", "_AIRFLOW"))]:
+    del os.environ[_name]
+_HOME = tempfile.mkdtemp(prefix="airflow-tests-")
+os.environ["AIRFLOW_HOME"] = _HOME
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+
+pytest_plugins = ["airflow_status_provider.simulator.fixture"]
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(_HOME, ignore_errors=True)

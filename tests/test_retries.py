@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The retry policy, asked by Airflow's own task runner: what is tried again, when, and what is not."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from datetime import timedelta
+from typing import Any
+
+import airflow.sdk
+import pytest
+from airflow.exceptions import AirflowOptionalProviderFeatureException
+from airflow.sdk import RetryAction
+
+from airflow_status_provider import errors
+from airflow_status_provider.errors import RateLimited, RemoteJobError, RemoteJobPartial, StatusProviderError
+from airflow_status_provider.hooks import base as hooks
+from airflow_status_provider.operators.tagger import TaggerBatchOperator
+from airflow_status_provider.retries import RemoteJobRetryPolicy
+from airflow_status_provider.simulator import SimulatorThread
+from tests.harness import Task, hurried  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("hurried")
+
+DOCUMENTS = [{"file_path": f"https://files.example/{n}.pdf"} for n in range(2)]
+
+
+def batch(**more: Any) -> Task:
+    arguments = {
+        "documents": DOCUMENTS,
+        "poll_interval": 0.05,
+        "retry_policy": RemoteJobRetryPolicy(),
+        **more,
+    }
+    return Task(TaggerBatchOperator, retries=3, **arguments)
+
+
+@pytest.mark.parametrize("way", [{}, {"deferrable": False}], ids=["deferred", "on the worker"])
+@pytest.mark.parametrize("outcome", ["failed", "cancelled"])
+def test_a_job_that_ended_badly_is_not_done_again(
+    outcome: str, way: dict[str, Any], status_simulator: SimulatorThread
+) -> None:
+    """A failed job fails its task at once, however many retries are left."""
+    status_simulator.simulator.tagger.script.outcome = outcome
+    piece = batch(**way).complete()
+    assert piece.state == "failed"
+    assert isinstance(piece.error, RemoteJobError)
+    assert len(status_simulator.simulator.tagger.starts) == 1
+
+
+def test_without_the_policy_it_would_be(status_simulator: SimulatorThread) -> None:
+    """What the policy changes: Airflow alone retries everything."""
+    status_simulator.simulator.tagger.script.outcome = "failed"
+    assert batch(retry_policy=None).complete().state == "up_for_retry"
+
+
+def test_failures_inside_are_not_done_again(status_simulator: SimulatorThread) -> None:
+    """Nor is a batch with failed documents, where those are not wanted."""
+    documents = [*DOCUMENTS, {"file_path": "https://files.example/nonexistent.pdf"}]
+    piece = batch(documents=documents, fail_on_partial=True).complete()
+    assert (piece.state, type(piece.error)) == ("failed", RemoteJobPartial)
+
+
+def test_an_unreachable_service_is_tried_again(
+    status_simulator: SimulatorThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service that cannot be reached is tried again, with the task's own delay."""
+    monkeypatch.setattr(hooks, "PATIENCE", 0.1)
+    connection = status_simulator.connections()["tagger_default"] | {"host": "http://127.0.0.1:9"}
+    monkeypatch.setenv("AIRFLOW_CONN_TAGGER_DEFAULT", json.dumps(connection))
+    assert batch().run().state == "up_for_retry"
+
+
+def test_refused_credentials_are_not_tried_again(
+    status_simulator: SimulatorThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrong password does not become right, and tries lock accounts."""
+    connection = status_simulator.connections()["tagger_default"] | {"password": "wonderland-wrong"}
+    monkeypatch.setenv("AIRFLOW_CONN_TAGGER_DEFAULT", json.dumps(connection))
+    assert batch().run().state == "failed"
+
+
+def test_a_pause_is_kept_as_asked(status_simulator: SimulatorThread) -> None:
+    """A service that asks for 1000 s is tried again after 1000 s."""
+    faults = status_simulator.simulator.tagger.faults
+    faults.rest_fail_next, faults.retry_after = [429], "1000"
+    piece = batch().run()
+    assert piece.state == "up_for_retry"
+    assert piece.error is not None
+    decision = RemoteJobRetryPolicy().evaluate(piece.error, 1, 3)
+    assert decision.retry_delay == timedelta(seconds=1000)
+
+
+RETRIED = {"RemoteUnavailable", "NotSent", "RateLimited"}
+LEFT_TO_AIRFLOW = {
+    "StatusProviderError",
+    "RemoteJobError",
+    "RemoteJobLost",
+    "WaitTimeout",
+    "WaitStalled",
+    "StartUncertain",
+}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        each
+        for each in vars(errors).values()
+        if isinstance(each, type) and issubclass(each, StatusProviderError)
+    ],
+    ids=lambda kind: kind.__name__,
+)
+def test_every_error_has_its_place(kind: type[StatusProviderError]) -> None:
+    """Each error is retried, left to Airflow, or final; what Airflow decides needs no reason of ours."""
+    decision = RemoteJobRetryPolicy().evaluate(kind("x"), 1, 3)
+    expected = RetryAction.FAIL
+    if kind.__name__ in RETRIED:
+        expected = RetryAction.RETRY
+    elif kind.__name__ in LEFT_TO_AIRFLOW:
+        expected = RetryAction.DEFAULT
+    assert decision.action is expected
+    assert decision.retry_delay is None
+    assert RemoteJobRetryPolicy().evaluate(KeyError("x"), 1, 3).action is RetryAction.DEFAULT
+
+
+def test_a_pause_without_an_end_is_airflows() -> None:
+    """Where the service says "later" and not when, the task's own delay holds."""
+    assert RemoteJobRetryPolicy().evaluate(RateLimited("x"), 1, 3).retry_delay is None
+    assert RemoteJobRetryPolicy().evaluate(RateLimited("x", 7.0), 1, 3).retry_delay == timedelta(seconds=7)
+
+
+def test_before_3_3_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On an older Airflow the module says what it needs, as Airflow wants it said."""
+    monkeypatch.delitem(sys.modules, "airflow_status_provider.retries")
+    monkeypatch.setattr(airflow.sdk, "__getattr__", lambda name: (_ for _ in ()).throw(AttributeError(name)))
+    monkeypatch.delattr(airflow.sdk, "ExceptionRetryPolicy", raising=False)
+    with pytest.raises(AirflowOptionalProviderFeatureException, match="Airflow 3.3"):
+        importlib.import_module("airflow_status_provider.retries")

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``start_from_trigger``: the scheduler begins the wait, with what the sensor tells it."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG, BaseOperator
+from airflow.triggers.base import TaskFailedEvent, TaskSuccessEvent
+
+from airflow_status_provider.errors import InvalidInput
+from airflow_status_provider.sensors.areal import ArealCopilotSensor, ArealDocumentSensor
+from airflow_status_provider.sensors.organizer import OrganizerJobSensor
+from airflow_status_provider.triggers.areal import ArealDocumentTrigger
+from tests.triggers.conftest import Connect, events
+
+
+def kwargs_of(sensor: Any) -> dict[str, Any]:
+    return dict(sensor.start_trigger_args.trigger_kwargs)
+
+
+def test_the_scheduler_is_told_everything() -> None:
+    """Fields as they were written, and how long; the trigger's class is public."""
+    sensor = ArealCopilotSensor(
+        task_id="t",
+        copilot_task_id="{{ params.c }}",
+        upload_session_id="{{ params.s }}",
+        timeout=60,
+        start_from_trigger=True,
+    )
+    assert sensor.start_trigger_args is not None
+    assert (
+        sensor.start_trigger_args.trigger_cls == "airflow_status_provider.triggers.areal.ArealCopilotTrigger"
+    )
+    told = kwargs_of(sensor)
+    assert told["fields"] == {
+        "conn_id": "areal_conn_id",
+        "job_id": "copilot_task_id",
+        "scope": "upload_session_id",
+    }
+    assert (told["copilot_task_id"], told["upload_session_id"]) == ("{{ params.c }}", "{{ params.s }}")
+    assert (told["areal_conn_id"], told["within"], told["end_from_trigger"]) == ("areal_default", 60.0, True)
+
+
+def test_without_being_asked_nothing_begins_in_the_triggerer() -> None:
+    """It is opt-in: nothing is checked before such a wait."""
+    sensor = OrganizerJobSensor(task_id="t", job_id="1")
+    assert (sensor.start_from_trigger, sensor.start_trigger_args) == (False, None)
+
+
+def test_another_tasks_output_needs_a_worker() -> None:
+    """As a reference or in a template: then the task begins on a worker, as ever."""
+    with DAG("d", schedule=None):
+        before = BaseOperator(task_id="before")
+        for number, job_id in enumerate([before.output, "{{ ti.xcom_pull('before') }}"]):
+            sensor = OrganizerJobSensor(task_id=f"t{number}", job_id=job_id, start_from_trigger=True)
+            assert sensor.start_trigger_args is None
+
+
+def test_a_wait_on_a_worker_cannot_begin_elsewhere() -> None:
+    """The two wishes contradict each other."""
+    with pytest.raises(InvalidInput, match="deferrable"):
+        OrganizerJobSensor(task_id="t", job_id="1", deferrable=False, start_from_trigger=True)
+
+
+async def test_the_trigger_takes_the_rendered_fields(connect: Connect) -> None:
+    """What the triggerer has rendered is waited for, within the time since the task's start."""
+    here = await connect("areal")
+    job_id = here.add()
+    here.end(job_id)
+    sensor = ArealDocumentSensor(
+        task_id="t", document_id="{{ params.d }}", start_from_trigger=True, timeout=9
+    )
+    told = kwargs_of(sensor) | {"areal_conn_id": "here"}
+    trigger = ArealDocumentTrigger(**told)
+    trigger.document_id = job_id  # type: ignore[attr-defined]
+    (event,) = await events(trigger)
+    assert isinstance(event, TaskSuccessEvent)
+    assert event.xcoms is not None
+    assert event.xcoms["return_value"]["job_id"] == job_id
+    assert 8 < trigger.deadline - time.time() <= 9
+    assert SimpleNamespace(**trigger.serialize()[1]).document_id == "{{ params.d }}"
+
+
+@pytest.mark.parametrize("odd", [{"fields": []}, {"fields": {}}, {"fields": {"job_id": "nothing"}}])
+async def test_odd_fields_fail_the_task_and_not_the_triggerer(connect: Connect, odd: Any) -> None:
+    """Whatever stands in the trigger's kwargs."""
+    await connect("areal")
+    (event,) = await events(ArealDocumentTrigger(within=5, end_from_trigger=True, **odd))
+    assert isinstance(event, TaskFailedEvent)
