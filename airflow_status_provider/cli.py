@@ -1,0 +1,103 @@
+"""The command ``airflow-status``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import math
+import os
+from collections.abc import Sequence
+
+from airflow_status_provider.hooks.base import StatusHook
+from airflow_status_provider.provider_info import get_provider_info
+
+HOOKS = {each["connection-type"]: each["hook-class-name"] for each in get_provider_info()["connection-types"]}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a subcommand; 0 if all is well, 1 if not."""
+    parser = argparse.ArgumentParser(prog="airflow-status", description="Look after connections to services.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    doctor = commands.add_parser(
+        "doctor",
+        help="see step by step whether a connection works, and whether its waits will push or poll",
+        description="Look at a connection step by step, from this machine and with this machine's Airflow "
+        "configuration. Nothing is started or changed, no secret is shown. Exits with 1 if tasks would fail.",
+    )
+    doctor.add_argument("conn_id", metavar="CONN_ID", help="an Airflow connection")
+    doctor.add_argument("--type", choices=HOOKS, help="the service, if the connection's type does not say it")
+    doctor.set_defaults(run=_doctor)
+    size = commands.add_parser(
+        "size",
+        help="see how many triggerers, sockets and requests a number of waits needs",
+        description="A model from measurements, which docs/cluster.md explains; nothing is asked or changed.",
+    )
+    size.add_argument("--waits", type=_count, required=True, metavar="N", help="waits at a time")
+    size.add_argument(
+        "--mean-minutes", type=_amount, required=True, metavar="M", help="how long a wait lasts on average"
+    )
+    size.add_argument("--service", choices=HOOKS, required=True)
+    size.add_argument("--poll-interval", type=_amount, default=5.0, metavar="S", help="seconds (default: 5)")
+    size.set_defaults(run=_size)
+    options = parser.parse_args(arguments)
+    return int(options.run(options))
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from airflow_status_provider.doctor import Mark, examine
+
+    hook = _hook(options.conn_id, options.type)
+    if hook is None:
+        return 1
+    print(hook.where)
+    failed = False
+    for finding in examine(hook):
+        failed = failed or finding.mark is Mark.FAILED
+        print(f"{finding.mark:<7} {finding.step:<13} {finding.said}", flush=True)
+    if failed:
+        print("Tasks with this connection will fail or wait in vain until that is mended.")
+    return int(failed)
+
+
+def _size(options: argparse.Namespace) -> int:
+    from airflow_status_provider.sizing import size
+
+    found = size(options.waits, options.mean_minutes, options.service, poll_interval=options.poll_interval)
+    for what, said in found:
+        print(f"{what:<21} {said}")
+    return 0
+
+
+def _count(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ValueError(text)
+    return number
+
+
+def _amount(text: str) -> float:
+    if not 0.0 < (number := float(text)) < math.inf:
+        raise ValueError(text)
+    return number
+
+
+def _hook(conn_id: str, conn_type: str | None) -> StatusHook | None:
+    """The hook for a connection of the environment, a secrets backend or Airflow's database."""
+    from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+
+    # what Airflow's own commands set: without it, a plain process may not look into the database
+    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+    try:
+        found = BaseHook.get_connection(conn_id).conn_type
+    except AirflowNotFoundException:
+        print(f"There is no connection {conn_id!r} in this environment or in Airflow's database.")
+        return None
+    module, _, name = HOOKS.get(conn_type or found, "").rpartition(".")
+    if not module:
+        print(f"The connection {conn_id!r} has type {found!r}; say with --type which service it is for.")
+        return None
+    hook: StatusHook = getattr(importlib.import_module(module), name)(conn_id)
+    return hook
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
