@@ -1,0 +1,1 @@
+"""The page *Remote jobs* in Airflow's own web interface."""

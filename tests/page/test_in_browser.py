@@ -1,0 +1,150 @@
+"""The page in a real browser, over an Airflow that is made up."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import pytest
+
+from airflow_status_provider.page import plugin
+from tests.browser import Page, browser
+
+STATIC = Path(plugin.__file__).parent / "static"
+MANY = 1000
+#: what a page that trusts its texts would run
+HOSTILE = "<img src=x onerror=\"document.title='run'\">"
+NOW = "2026-01-02T03:04:05Z"
+
+
+def task(number: int) -> dict[str, Any]:
+    service = ("areal", "haidy", "organizer", "tagger")[number % 4]
+    return {
+        "id": f"{number:08}",
+        "dag_id": "a dag/ü",
+        "dag_run_id": "run+1",
+        "task_id": f"task_{number}",
+        "map_index": number if number % 2 else -1,
+        "rendered_map_index": None,
+        "trigger": {"classpath": f"airflow_status_provider.triggers.{service}.T", "created_date": NOW},
+        "triggerer_job": None,
+    }
+
+
+TASKS = [task(number) for number in range(MANY)]
+OTHERS = {**task(MANY), "trigger": {"classpath": "others.Trigger", "created_date": NOW}}
+
+
+class Airflow(BaseHTTPRequestHandler):
+    """As much of Airflow's REST API as the page reads, in pages of 100 as by default."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        self.asked.append(url.path)
+        if not url.path.startswith("/api/"):
+            path = STATIC / (url.path.removeprefix("/remote-jobs/") or "index.html")
+            kind = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}[path.suffix]
+            self._answer(path.read_bytes(), kind)
+            return
+        offset = int(parse_qs(url.query).get("offset", ["0"])[0])
+        self._answer(json.dumps(self._json(url.path, offset)).encode(), "application/json")
+
+    def _json(self, path: str, offset: int) -> Any:
+        if path.endswith("/taskInstances"):
+            return {"task_instances": [*TASKS, OTHERS][offset : offset + 100]}
+        if path.endswith("/xcomEntries"):
+            return {"xcom_entries": []}
+        name = unquote(path.split("/")[-3])
+        number = int(name.removeprefix("task_"))
+        value = {"status": HOSTILE, "progress": number / MANY, "conn_id": "here", "job_id": f"job {number}"}
+        return {"timestamp": NOW, "value": {**value, "started_at": 1e9, "how": "push", "total": None}}
+
+    def _answer(self, body: bytes, kind: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def airflow() -> Iterator[str]:
+    Airflow.asked.clear()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Airflow)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/remote-jobs/"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+SEEN = "[...document.querySelectorAll('tbody tr:not([hidden])')]"
+
+
+@pytest.fixture
+def page(airflow: str, tmp_path: Path) -> Iterator[Page]:
+    with browser(tmp_path) as opened:
+        yield opened
+
+
+def names(page: Page) -> list[str]:
+    """The tasks in sight, in their order."""
+    found = page.run(SEEN + ".map((row) => row.querySelector('a').textContent)")
+    return [str(name) for name in found]
+
+
+def test_a_thousand_tasks(page: Page, airflow: str) -> None:
+    """All are shown, each progress is read once, and what a service says is text, whatever it says."""
+    page.open(airflow)
+    page.until(f"{SEEN}.length === {MANY} && {SEEN}.every((row) => row.textContent.includes('onerror'))")
+    text = page.run("document.body.textContent")
+    assert f"{MANY} waiting: Areal 250, Haidy 250, Organizer 250, Tagger 250" in text
+    assert text.count(HOSTILE) == MANY
+    assert page.run("document.images.length") == 0
+    assert page.run("document.title") == "Remote jobs"
+    progress = [path for path in Airflow.asked if path.endswith("/progress")]
+    assert len(progress) == len(set(progress)) == MANY
+    links = page.run("[...document.querySelectorAll('tbody a')].map((link) => link.href)")
+    assert (
+        airflow.replace("remote-jobs/", "dags/a%20dag%2F%C3%BC/runs/run%2B1/tasks/task_1/mapped/1") in links
+    )
+
+
+def test_a_view_can_be_linked_to(page: Page, airflow: str) -> None:
+    """Filter and order stand in the address."""
+    page.open(f"{airflow}#words=haidy+task_9&sort=-Progress")
+    page.until(f"{SEEN}.length === 28 && {SEEN}[0].textContent.includes('task_997 ')")
+    assert names(page)[-1] == "task_9 [9]"
+
+
+def test_the_keyboard_is_enough(page: Page, airflow: str) -> None:
+    """A slash goes to the filter, the arrows from there to the tasks, and headings are buttons that sort."""
+    page.open(airflow)
+    page.until(f"{SEEN}.length === {MANY} && {SEEN}.every((row) => row.textContent.includes('onerror'))")
+    page.press("/", "/")
+    for letter in "task_50":
+        page.press(letter, letter)
+    page.until(f"{SEEN}.length === 11")
+    first, second = names(page)[:2]
+    for expected, key in ((first, "ArrowDown"), (second, "ArrowDown"), (first, "ArrowUp")):
+        page.press(key)
+        assert page.run("document.activeElement.textContent") == expected
+    page.run(
+        "[...document.querySelectorAll('th button')].find((each) => each.textContent === 'Task').click()"
+    )
+    assert names(page) == sorted(names(page), key=lambda name: int(name.split()[0].removeprefix("task_")))
+    assert page.run("document.querySelector('th[aria-sort]').textContent") == "Task"
+    page.press("/", "/")
+    page.press("Escape")
+    page.until(f"{SEEN}.length === {MANY}")
