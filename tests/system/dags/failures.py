@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tasks whose Airflow is then taken apart around them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import DAG
+
+from airflow_status_provider.operators.haidy import HaidyStructureOperator
+from airflow_status_provider.operators.tagger import TaggerBatchOperator
+
+ROWS = [{"title": f"{n}", "file_path": f"https://files.example.com/{n}.pdf"} for n in range(50)]
+COMMON: dict[str, Any] = {"timeout": 300, "poll_interval": 1}
+
+with DAG("fifty", schedule=None, catchup=False, default_args=COMMON):
+    TaggerBatchOperator.partial(task_id="tagger").expand(documents=[ROWS] * 25)
+    HaidyStructureOperator.partial(task_id="haidy").expand(
+        records=[{"type": "plain_text", "text": f"note {n}"} for n in range(25)]
+    )
+
+with DAG("one", schedule=None, catchup=False, default_args=COMMON):
+    TaggerBatchOperator(task_id="tagger", documents=ROWS)
+
+with DAG("late", schedule=None, catchup=False, default_args=COMMON):
+    TaggerBatchOperator(task_id="tagger", documents=ROWS, timeout=10, on_timeout="cancel")
+
+with DAG("away", schedule=None, catchup=False, default_args=COMMON):
+    TaggerBatchOperator(task_id="from_trigger", documents=ROWS)
+    TaggerBatchOperator(
+        task_id="resumed",
+        documents=ROWS,
+        end_from_trigger=False,
+        retries=2,
+        retry_delay=timedelta(seconds=1),
+    )

@@ -1,0 +1,1 @@
+../../../example_dags/on_document.py

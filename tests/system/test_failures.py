@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real Airflow whose parts fail while tasks are deferred; docs/failures.md has the table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from airflow_status_provider.simulator import SimulatorThread
+from tools.stack import AirflowStack, ApiError
+
+pytestmark = pytest.mark.airflow
+
+ENDLESS = 1e6
+#: a batch that works on for long, and can be cancelled after each of its many documents
+LONG = 60.0
+
+
+@pytest.fixture
+def scripted(airflow_simulator: SimulatorThread) -> Iterator[Callable[[float], None]]:
+    """A function that sets how long jobs take from now on."""
+    services = airflow_simulator.simulator.tagger, airflow_simulator.simulator.haidy
+    before = [service.script.seconds for service in services]
+
+    def seconds(each: float) -> None:
+        for service in services:
+            airflow_simulator.call(setattr, service.script, "seconds", each)
+
+    yield seconds
+    for service, each in zip(services, before, strict=True):
+        airflow_simulator.call(setattr, service.script, "seconds", each)
+
+
+def until(condition: Callable[[], object], within: float, what: Callable[[], object]) -> None:
+    give_up = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < give_up, what()
+        time.sleep(0.2)
+
+
+def begin(stack: AirflowStack, dag_id: str) -> str:
+    stack.api.wait_for_dag(dag_id)
+    return stack.api.trigger(dag_id)
+
+
+def test_fifty_waits_survive_a_killed_triggerer_and_a_restarted_scheduler(
+    airflow_stack: AirflowStack, airflow_simulator: SimulatorThread, scripted: Callable[[float], None]
+) -> None:
+    """kill -9 in the middle of fifty waits: none is lost, none fails, and no job is started twice."""
+    api, call = airflow_stack.api, airflow_simulator.call
+    services = airflow_simulator.simulator.tagger, airflow_simulator.simulator.haidy
+    before = [len(service.starts) for service in services]
+    scripted(ENDLESS)
+    run_id = begin(airflow_stack, "fifty")
+
+    def states() -> list[str]:
+        return [str(instance["state"]) for instance in api.task_instances("fifty", run_id)]
+
+    until(lambda: states().count("deferred") == 50, 120, states)
+    time.sleep(2)
+    airflow_stack.kill("triggerer")
+    airflow_stack.kill("scheduler")
+    for service, known in zip(services, before, strict=True):
+        for job_id in service.starts[known:]:
+            call(service.end, job_id)
+    airflow_stack.start_component("scheduler")
+    airflow_stack.start_component("triggerer")
+    assert api.wait("fifty", run_id, timeout=300) == "success"
+    assert states() == ["success"] * 50
+    assert [len(service.starts) - known for service, known in zip(services, before, strict=True)] == [25, 25]
+    assert {instance["try_number"] for instance in api.task_instances("fifty", run_id)} == {1}
+
+
+def test_what_users_do_to_deferred_tasks_reaches_their_jobs(
+    airflow_stack: AirflowStack, airflow_simulator: SimulatorThread, scripted: Callable[[float], None]
+) -> None:
+    """Marked failed, marked success, run ended and deleted, deadline: the batch is cancelled, once. Cleared:
+    the old one is cancelled and the new one is not."""
+    api, tagger = airflow_stack.api, airflow_simulator.simulator.tagger
+    scripted(LONG)
+    runs = {
+        name: ("one", begin(airflow_stack, "one")) for name in ("failed", "success", "deleted", "cleared")
+    }
+    runs["late"] = ("late", begin(airflow_stack, "late"))
+    for dag_id, run_id in runs.values():
+        api.wait_for_task(dag_id, run_id, "tagger", {"deferred", "failed"}, timeout=300)
+    jobs = {name: api.xcom(*where, "tagger", "job_id") for name, where in runs.items()}
+    # who is killed before its trigger listens, nobody hears
+    until(lambda: tagger.sockets >= len(runs) - 1, 60, lambda: tagger.sockets)
+    for state in ("failed", "success"):
+        api.set_task_state(*runs[state], "tagger", state)
+    with pytest.raises(ApiError, match="cannot be deleted in running state"):
+        api.delete_run(*runs["deleted"])
+    api.set_run_state(*runs["deleted"], "failed")
+    api.delete_run(*runs["deleted"])
+    api.clear(*runs["cleared"], ["tagger"])
+
+    def statuses() -> dict[str, str]:
+        return {name: tagger.jobs[job_id].status for name, job_id in jobs.items()}
+
+    until(lambda: set(statuses().values()) == {"cancelled"}, 120, statuses)
+    assert api.wait(*runs["late"]) == "failed"
+    assert "the remote job is cancelled" in api.log(*runs["late"], "tagger")
+    cleared = runs["cleared"]
+    api.wait_for_task(*cleared, "tagger", {"deferred"}, timeout=300)
+    renewed = api.xcom(*cleared, "tagger", "job_id")
+    assert renewed != jobs["cleared"]
+    assert tagger.jobs[renewed].status == "processing"
+    for job_id in (*jobs.values(), renewed):
+        count = airflow_simulator.simulator.count("tagger", f"/jobs/{job_id}/cancel", "POST")
+        assert count == (job_id != renewed), job_id
+    airflow_simulator.call(tagger.end, renewed)
+    assert api.wait(*cleared) == "success"
+
+
+def test_an_api_server_that_is_away_loses_nothing(
+    airflow_stack: AirflowStack, airflow_simulator: SimulatorThread, scripted: Callable[[float], None]
+) -> None:
+    """Jobs end while the API server is away: their tasks succeed when it is back, and nothing starts twice."""
+    api, tagger = airflow_stack.api, airflow_simulator.simulator.tagger
+    scripted(ENDLESS)
+    known = len(tagger.starts)
+    run_id = begin(airflow_stack, "away")
+    for task_id in ("from_trigger", "resumed"):
+        api.wait_for_task("away", run_id, task_id, {"deferred"}, timeout=300)
+    airflow_stack.kill("api-server")
+    for job_id in tagger.starts[known:]:
+        airflow_simulator.call(tagger.end, job_id)
+    time.sleep(5)
+    airflow_stack.start_component("api-server")
+    assert api.wait("away", run_id, timeout=300) == "success"
+    assert len(tagger.starts) - known == 2
