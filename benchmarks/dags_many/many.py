@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many deferred tasks: ours, and tasks whose triggers do nothing."""
+
+from __future__ import annotations
+
+import os
+
+from airflow.sdk import DAG
+
+from airflow_status_provider.sensors.areal import ArealDocumentSensor
+from benchmarks.idle import IdleSensor
+
+MANY = int(os.environ.get("MANY", "2000"))
+#: Airflow maps a task at most 1024 times
+HALVES = [range(MANY // 2), range(MANY // 2, MANY)]
+AT_ONCE = 20_000
+
+with DAG("ours", schedule=None, catchup=False, max_active_tasks=AT_ONCE):
+    for index, half in enumerate(HALVES):
+        ArealDocumentSensor.partial(
+            task_id=f"wait{index}", areal_conn_id="bench", poll_interval=600, timeout=7200
+        ).expand(document_id=[f"j{number}" for number in half])
+
+with DAG("idle", schedule=None, catchup=False, max_active_tasks=AT_ONCE):
+    for index, half in enumerate(HALVES):
+        IdleSensor.partial(task_id=f"wait{index}", path=os.environ.get("OVER", "")).expand(number=list(half))

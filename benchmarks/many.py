@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Thousands of deferred tasks in a real triggerer: `python -m benchmarks.many [N]`.
+
+Ours beside triggers that do nothing, one after the other on fresh Airflows: memory and CPU of the triggerer while
+all wait, how often its loop was reported blocked, and how fast a burst of N ends becomes N successes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tools.stack import AirflowStack
+
+DAGS = Path(__file__).parent / "dags_many"
+REPOSITORY = Path(__file__).parent.parent
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("n", type=int, nargs="?", default=2000)
+    parser.add_argument("--seconds", type=float, default=30, help="how long the CPU of waiting is watched")
+    options = parser.parse_args()
+    found = {who: measure(who, options.n, options.seconds) for who in ("idle", "ours")}
+    print(f"\n{options.n} deferred tasks in one triggerer")
+    print(
+        f"{'':6} {'KiB/wait':>9} {'CPU %':>6} {'blocked':>8} {'ends/s':>7} {'p50 s':>6} {'last s':>7} {'lost':>5}"
+    )
+    for who, row in found.items():
+        print(
+            f"{who:6} {row['kib_per_wait']:>9.1f} {row['cpu']:>6.2f} {row['blocked']:>8} {row['rate']:>7.0f} "
+            f"{row['p50']:>6.1f} {row['last']:>7.1f} {row['lost']:>5}"
+        )
+    print(json.dumps(found))
+    return 0 if not found["ours"]["lost"] else 1
+
+
+def measure(who: str, n: int, seconds: float) -> dict[str, Any]:
+    service = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.service"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert service.stdout is not None
+        rest, push = json.loads(service.stdout.readline())
+        described = {
+            "conn_type": "areal",
+            "host": f"http://127.0.0.1:{rest}",
+            "password": "a-key",
+            "extra": {"ws_url": f"ws://127.0.0.1:{push}/"},
+        }
+        over = DAGS / "over.tmp"
+        over.unlink(missing_ok=True)
+        env = {
+            "MANY": str(n),
+            "OVER": str(over),
+            "PYTHONPATH": str(REPOSITORY),
+            "AIRFLOW__TRIGGERER__CAPACITY": "20000",
+        }
+        with AirflowStack(DAGS, connections={"bench": described}, env=env) as stack:
+            stack.api.wait_for_dag(who)
+            triggerer = psutil.Process(stack._processes["triggerer"].pid)
+            before = resident(triggerer)
+            stack.api.set_paused(who, False)
+            run_id = stack.api.trigger(who)
+            wait_for(stack, who, run_id, "deferred", n, 3600)
+            time.sleep(10)
+            found = {"kib_per_wait": (resident(triggerer) - before) / n / 1024}
+            cpu = busy(triggerer)
+            time.sleep(seconds)
+            found["cpu"] = (busy(triggerer) - cpu) / seconds * 100
+            ended_at = time.time()
+            over.touch()
+            url = f"http://127.0.0.1:{rest}/bench/end?n={n}&rate=1000000"
+            urllib.request.urlopen(urllib.request.Request(url, method="POST")).read()
+            wait_for(stack, who, run_id, "success", n, 300)
+            ends = sorted(
+                datetime.fromisoformat(instance["end_date"]).timestamp() - ended_at
+                for instance in stack.api.task_instances(who, run_id)
+            )
+            found |= {"p50": ends[len(ends) // 2], "last": ends[-1], "rate": n / ends[-1]}
+            found["lost"] = n - len(ends)
+            found["blocked"] = stack.log_path("triggerer").read_text().count("async thread was blocked")
+            return found
+    finally:
+        service.kill()
+        service.wait()
+        over.unlink(missing_ok=True)
+
+
+def wait_for(stack: AirflowStack, dag_id: str, run_id: str, state: str, count: int, within: float) -> None:
+    path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances"
+    deadline = time.monotonic() + within
+    while (there := stack.api.get(path, state=state, limit=1)["total_entries"]) < count:
+        if time.monotonic() > deadline:
+            raise SystemExit(f"only {there} of {count} tasks came to be {state}")
+        print(f"\r  {dag_id}: {there} of {count} {state}  ", end="", file=sys.stderr, flush=True)
+        time.sleep(1)
+    print(file=sys.stderr)
+
+
+def family(process: psutil.Process) -> list[psutil.Process]:
+    return [process, *process.children(recursive=True)]
+
+
+def resident(process: psutil.Process) -> int:
+    return sum(each.memory_info().rss for each in family(process))
+
+
+def busy(process: psutil.Process) -> float:
+    return sum(sum(each.cpu_times()[:2]) for each in family(process))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
