@@ -1,0 +1,145 @@
+"""Every error this provider raises, and who is to blame.
+
+AirflowException
+└── StatusProviderError
+    ├── InvalidInput            an argument or an id that cannot be right; nothing was sent
+    ├── InvalidConnection       the Airflow connection lacks something or contradicts itself
+    ├── AuthenticationFailed    the credentials were refused: every wait of the account ends
+    ├── PermissionDenied        the account may not see this one job
+    ├── RequestRejected         the service understood the request and said no
+    │   └── NotFound            it knows no such job (yet, any more, or at all)
+    ├── RemoteUnavailable       no usable answer: waited out, never blamed on the job
+    │   ├── NotSent             the request never reached the service: always safe to repeat
+    │   └── RateLimited         "later": carries how long the service asked us to wait
+    ├── StartUncertain          a start that may or may not have happened; never repeated blindly
+    ├── WaitTimeout             the deadline passed and a last read found the job still going
+    │   └── WaitStalled         nothing changed for so long, and a read confirmed it
+    └── RemoteJobError          the job ended, and not well: carries the last update
+        ├── RemoteJobFailed     it failed
+        │   └── RemoteJobPartial    it ended well with failures inside, and that was not wanted
+        ├── RemoteJobCancelled  somebody cancelled or deleted it
+        └── RemoteJobLost       it was there and is gone: how it ended is unknown
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Self
+
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+
+if TYPE_CHECKING:
+    from airflow_status_provider.protocols.model import Update
+
+
+#: what becomes of a job that nobody waits for any more
+GOES_ON = "the remote job goes on"
+
+
+class StatusProviderError(AirflowException):
+    """The root of this provider's errors: one readable sentence, never a secret."""
+
+    def at(self, where: str) -> Self:
+        """The same error, saying first where it happened (service, connection, job)."""
+        message = str(self)
+        if message.startswith(where):
+            return self
+        named = copy.copy(self)
+        named.args = (f"{where}: {message}",)
+        return named
+
+
+class InvalidInput(StatusProviderError):
+    """An argument or an id cannot be right. Nothing was sent. Mend the DAG."""
+
+
+class InvalidConnection(StatusProviderError):
+    """The Airflow connection lacks something or contradicts itself. Mend the connection."""
+
+
+class AuthenticationFailed(StatusProviderError):
+    """The service refused the credentials. It ends every wait of this account.
+
+    ``certain`` is false where it may not have been the service that spoke: no such page, or one for people.
+    """
+
+    def __init__(self, message: str, certain: bool = True) -> None:
+        super().__init__(message)
+        self.certain = certain
+
+
+class PermissionDenied(StatusProviderError):
+    """The credentials are good but not for this job. It ends this wait only."""
+
+
+class RequestRejected(StatusProviderError):
+    """The service understood the request and refused it; the text is the service's own."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class NotFound(RequestRejected):
+    """The service knows no such job. Whether that means lost depends on what was seen before."""
+
+
+class RemoteUnavailable(StatusProviderError):
+    """No usable answer (network, 5xx, broken body). Says nothing about the job; it is waited out."""
+
+
+class NotSent(RemoteUnavailable):
+    """The request cannot have reached the service (name, connect, TLS): repeating it is safe."""
+
+
+class RateLimited(RemoteUnavailable):
+    """The service asked for a pause of ``retry_after`` seconds (None: it did not say how long)."""
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class StartUncertain(StatusProviderError, AirflowFailException):
+    """The start may or may not have happened and the service has no key to find out.
+
+    Not retried by Airflow: a blind repeat could do (and bill) the work twice.
+    """
+
+
+class WaitTimeout(StatusProviderError):
+    """The deadline passed; a last read found the job not ended. The words say what became of the job."""
+
+    def but(self, words: str) -> Self:
+        """The same, where the remote job did not just go on."""
+        changed = copy.copy(self)
+        changed.args = (f"{str(self).removesuffix(f'; {GOES_ON}')}; {words}",)
+        return changed
+
+
+class WaitStalled(WaitTimeout):
+    """For ``stall_timeout`` there was no news of the job, and a status read confirmed that."""
+
+
+class RemoteJobError(StatusProviderError):
+    """The remote job ended, and not well. ``update`` is the last thing known of it."""
+
+    def __init__(self, message: str, update: Update | None = None) -> None:
+        super().__init__(message)
+        self.update = update
+
+
+class RemoteJobFailed(RemoteJobError):
+    """The remote job failed; the text is the service's own."""
+
+
+class RemoteJobPartial(RemoteJobFailed):
+    """The remote job ended with some items failed, and ``fail_on_partial`` was set."""
+
+
+class RemoteJobCancelled(RemoteJobError):
+    """Somebody cancelled or deleted the remote job."""
+
+
+class RemoteJobLost(RemoteJobError):
+    """The service no longer knows (or never knew) the job: how it ended is unknown."""

@@ -1,0 +1,81 @@
+"""Tolerant reading of foreign JSON: wrong types read as absent, numbers may come as text."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+from pydantic_core import from_json
+
+LARGEST = 2**63 - 1
+LONGEST_WORD = 100
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+
+
+def frame(raw: str | bytes) -> dict[str, Any]:
+    """A frame's JSON object; an empty one for whatever is not that."""
+    try:
+        value = from_json(raw)
+    except (TypeError, ValueError):  # text that is no Unicode is a TypeError to it
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def obj(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def items(value: object) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def text(value: object) -> str | None:
+    """Non-empty text; a number is taken as its digits, for ids that some servers send bare."""
+    if isinstance(value, str):
+        return value or None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return None
+
+
+def number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        parsed = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return parsed if math.isfinite(parsed) else None
+
+
+def count(value: object) -> int | None:
+    parsed = number(value)
+    return None if parsed is None or not 0 <= parsed <= LARGEST else int(parsed)
+
+
+def word(value: object) -> str | None:
+    """A status: text that is fit for logs, messages and events."""
+    told = text(value)
+    return None if told is None else _UNPRINTABLE.sub(" ", told[:LONGEST_WORD])
+
+
+def storable(value: Any) -> Any:
+    """Foreign JSON as Airflow can store it everywhere: no NaN, no NUL, no number beyond 64 bits."""
+    if isinstance(value, dict):
+        return {str(storable(name)): storable(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [storable(item) for item in value]
+    if isinstance(value, str):
+        return value.replace("\x00", "")
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and not -LARGEST <= value <= LARGEST:
+        return str(value)
+    return value
+
+
+def fraction(value: object, scale: float = 1.0) -> float | None:
+    """Progress as 0..1, by the service's own scale, never by guessing."""
+    parsed = number(value)
+    return None if parsed is None else min(1.0, max(0.0, parsed / scale))
