@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from airflow_status_provider.simulator import SimulatorThread
 from tools.stack import AirflowStack
 
 DAGS = Path(__file__).parent / "dags"
+EXAMPLE = Path(__file__).parents[2] / "example_dags" / "on_document.py"
 
 ENVIRONMENT = {
     # How soon another triggerer takes over from a dead one: 30 seconds by default, too long for a test.
@@ -37,9 +39,14 @@ def airflow_observed() -> Iterator[SimulatorThread]:
 
 @pytest.fixture(scope="session")
 def airflow_stack(
-    request: pytest.FixtureRequest, airflow_simulator: SimulatorThread, airflow_observed: SimulatorThread
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    airflow_simulator: SimulatorThread,
+    airflow_observed: SimulatorThread,
 ) -> Iterator[AirflowStack]:
-    """A running Airflow on tests/system/dags, or on the folder that an indirect parameter names."""
+    """A running Airflow on tests/system/dags and one example, or on the folder that an indirect parameter names."""
+    folder = shutil.copytree(DAGS, tmp_path_factory.mktemp("airflow") / "dags")
+    shutil.copy(EXAMPLE, folder)
     connections = airflow_simulator.connections() | {
         "stack_test": {"conn_type": "generic", "host": "example.test", "password": "a-secret-of-the-test"}
     }
@@ -47,5 +54,5 @@ def airflow_stack(
         name.replace("default", "observed"): connection
         for name, connection in airflow_observed.connections().items()
     }
-    with AirflowStack(getattr(request, "param", DAGS), connections=connections, env=ENVIRONMENT) as stack:
+    with AirflowStack(getattr(request, "param", folder), connections=connections, env=ENVIRONMENT) as stack:
         yield stack

@@ -1,1 +1,0 @@
-../../../example_dags/on_document.py
