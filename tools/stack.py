@@ -202,6 +202,16 @@ class AirflowStack:
         reaper.kill_all(self.token, session=process.pid)
         process.wait()
 
+    def halt(self, name: str) -> None:
+        """Stop a component and all its children where they are, as if its machine were cut off."""
+        for process in reaper.processes_of(self.token, session=self._processes[name].pid):
+            process.suspend()
+
+    def go_on(self, name: str) -> None:
+        """Let a halted component go on, as if nothing had happened."""
+        for process in reaper.processes_of(self.token, session=self._processes[name].pid):
+            process.resume()
+
     def is_running(self, name: str) -> bool:
         process = self._processes.get(name)
         return process is not None and process.poll() is None
