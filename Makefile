@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-cluster test bench chaos fuzz soak lint clean
+.PHONY: help venv demo demo-cluster test bench chaos chaos-airflow fuzz soak lint clean
 
 help: ## show this
 	@echo 'make demo   run the example DAGs on a real Airflow against the simulator, and show how each task waited'
@@ -19,6 +19,7 @@ help: ## show this
 	@echo 'make bench  measure the waiting beside its peers and its floor (10 minutes; ARGS=--quick is shorter)'
 	@echo 'make chaos  break things on purpose: 100,000 waits through random faults, in virtual time'
 	@echo '            ARGS="--seed N --waits N" plays a run again'
+	@echo 'make chaos-airflow  take a real Airflow apart under 200 waits (5 minutes), and look for credentials in all it wrote'
 	@echo 'make fuzz   give bad input to everything that reads some (ARGS="--inputs N")'
 	@echo 'make soak   5,000 waits that come and go for an hour; the plot is docs/soak.svg (ARGS="--minutes N")'
 	@echo 'make lint   check style and types'
@@ -45,6 +46,9 @@ bench: $(STAMP)
 
 chaos: $(STAMP)
 	@$(BIN)/python -m chaos $(ARGS)
+
+chaos-airflow: $(STAMP)
+	@$(BIN)/python -m chaos.airflow $(ARGS)
 
 fuzz: $(STAMP)
 	@$(BIN)/python -m chaos.fuzz $(ARGS)

@@ -204,18 +204,15 @@ def _overheard() -> set[str]:
 
 def _seen(stack: AirflowStack, secrets: set[str]) -> Iterator[str]:
     """Where one of them stands: in a file below Airflow's home, or in an argument of a process."""
-    wanted = {secret.encode() for secret in secrets}
-    for folder, _, names in os.walk(stack.home):
-        for name in names:
-            path = Path(folder) / name
-            found = path.read_bytes() if path.is_file() else b""
-            yield from (f"a secret is in {path}" for secret in wanted if secret in found)
+    files = (Path(folder) / name for folder, _, names in os.walk(stack.home) for name in names)
+    texts = {str(path): path.read_bytes() for path in files if path.is_file()}
     for process in reaper.processes_of(stack.token):
         with contextlib.suppress(psutil.Error):
-            told = "\0".join(process.cmdline()).encode()
-            yield from (
-                f"a secret is in the arguments of {process.pid}" for secret in wanted if secret in told
-            )
+            texts[f"the arguments of {process.pid}"] = "\0".join(process.cmdline()).encode()
+    if not any(DAG_ID.encode() in text for text in texts.values()):
+        yield "nothing was looked through"  # what Airflow wrote names its DAG
+    for secret in secrets:
+        yield from (f"a secret is in {where}" for where, text in texts.items() if secret.encode() in text)
 
 
 if __name__ == "__main__":
