@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-cluster test bench chaos chaos-airflow fuzz soak lint clean
+.PHONY: help venv demo demo-cluster test bench chaos chaos-airflow fuzz soak docs lint clean
 
 help: ## show this
 	@echo 'make demo   run the example DAGs on a real Airflow against the simulator, and show how each task waited'
@@ -22,6 +22,7 @@ help: ## show this
 	@echo 'make chaos-airflow  take a real Airflow apart under 200 waits (5 minutes), and look for credentials in all it wrote'
 	@echo 'make fuzz   give bad input to everything that reads some (ARGS="--inputs N")'
 	@echo 'make soak   5,000 waits that come and go for an hour; the plot is docs/soak.svg (ARGS="--minutes N")'
+	@echo 'make docs   build the documentation into build/docs and check its links (LINKS=all: other sites too)'
 	@echo 'make lint   check style and types'
 	@echo 'make venv   only make the environment that the others need'
 	@echo 'make clean  remove the environment and everything else that these targets made'
@@ -55,6 +56,12 @@ fuzz: $(STAMP)
 
 soak: $(STAMP)
 	@$(BIN)/python -m chaos.soak $(ARGS)
+
+docs: $(STAMP)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group docs || $(BIN)/python -m pip install --quiet --group docs
+	@rm -rf build/docs
+	$(BIN)/python -m sphinx -q -n -W --keep-going -d build/doctrees docs build/docs
+	$(BIN)/python -m tools.links build/docs $(if $(filter all,$(LINKS)),--external)
 
 lint: $(STAMP)
 	$(BIN)/ruff check

@@ -1,24 +1,26 @@
 """Every error this provider raises, and who is to blame.
 
-AirflowException
-└── StatusProviderError
-    ├── InvalidInput            an argument or an id that cannot be right; nothing was sent
-    ├── InvalidConnection       the Airflow connection lacks something or contradicts itself
-    ├── AuthenticationFailed    the credentials were refused: every wait of the account ends
-    ├── PermissionDenied        the account may not see this one job
-    ├── RequestRejected         the service understood the request and said no
-    │   └── NotFound            it knows no such job (yet, any more, or at all)
-    ├── RemoteUnavailable       no usable answer: waited out, never blamed on the job
-    │   ├── NotSent             the request never reached the service: always safe to repeat
-    │   └── RateLimited         "later": carries how long the service asked us to wait
-    ├── StartUncertain          a start that may or may not have happened; never repeated blindly
-    ├── WaitTimeout             the deadline passed and a last read found the job still going
-    │   └── WaitStalled         nothing changed for so long, and a read confirmed it
-    └── RemoteJobError          the job ended, and not well: carries the last update
-        ├── RemoteJobFailed     it failed
-        │   └── RemoteJobPartial    it ended well with failures inside, and that was not wanted
-        ├── RemoteJobCancelled  somebody cancelled or deleted it
-        └── RemoteJobLost       it was there and is gone: how it ended is unknown
+The tree::
+
+    AirflowException
+    └── StatusProviderError
+        ├── InvalidInput            an argument or an id that cannot be right; nothing was sent
+        ├── InvalidConnection       the Airflow connection lacks something or contradicts itself
+        ├── AuthenticationFailed    the credentials were refused: every wait of the account ends
+        ├── PermissionDenied        the account may not see this one job
+        ├── RequestRejected         the service understood the request and said no
+        │   └── NotFound            it knows no such job (yet, any more, or at all)
+        ├── RemoteUnavailable       no usable answer: waited out, never blamed on the job
+        │   ├── NotSent             the request never reached the service: always safe to repeat
+        │   └── RateLimited         "later": carries how long the service asked us to wait
+        ├── StartUncertain          a start that may or may not have happened; never repeated blindly
+        ├── WaitTimeout             the deadline passed and a last read found the job still going
+        │   └── WaitStalled         nothing changed for so long, and a read confirmed it
+        └── RemoteJobError          the job ended, and not well: carries the last update
+            ├── RemoteJobFailed     it failed
+            │   └── RemoteJobPartial    it ended well with failures inside, and that was not wanted
+            ├── RemoteJobCancelled  somebody cancelled or deleted it
+            └── RemoteJobLost       it was there and is gone: how it ended is unknown
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What tasks push to XCom, as types: for the annotations of your own tasks, and for your editor.
+"""What tasks push to XCom, as types: for the annotations of your own tasks, and for your editor::
 
     @task
     def count(batch: TaggerBatch) -> int:
