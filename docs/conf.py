@@ -17,6 +17,9 @@ html_title = f"{project} {release}"
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns: list[str] = []
 html_theme = "furo"
+pygments_dark_style = "github-dark"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_copy_source = False
 html_show_copyright = False
 

@@ -2,8 +2,8 @@
 """Whether the links of a built site lead anywhere: `python -m tools.links DIRECTORY`, as `make docs` does.
 
 A link within the site must lead to a file, and to an anchor in it if it names one. With `--external`, other
-sites are asked too: a page that is gone (404, 410) is a broken link; a site that cannot be reached from here is
-only named.
+sites are asked too: a page that is gone (404, 410) is a broken link; a site that is out of reach from here
+is only named.
 """
 
 from __future__ import annotations
