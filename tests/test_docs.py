@@ -25,6 +25,7 @@ from airflow_status_provider.cli import main
 from airflow_status_provider.simulator import SimulatorThread
 from airflow_status_provider.simulator.areal import COPILOT_TASK
 from tests import test_architecture as house
+from tools import links as site
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -195,6 +196,15 @@ def test_every_link_leads_somewhere(page: Path, link: str) -> None:
     assert target.exists()
     assert target.is_relative_to(ROOT)
     assert not anchor or anchor in anchors(target)
+
+
+def test_a_broken_link_of_the_built_site_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`make docs` fails on a link to a file or an anchor that is not there, and on no other."""
+    (tmp_path / "a.html").write_text('<h1 id="top"><a href="b.html#here"><a href="#top"><img src="no.svg">')
+    (tmp_path / "b.html").write_text('<p id="here"><a href="a.html#gone"><a href="https://example.com/">')
+    assert site.main([str(tmp_path)]) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert sorted(told) == ["a.html: no.svg leads to no file", "b.html: a.html#gone leads to no anchor"]
 
 
 # -- completeness

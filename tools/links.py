@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -37,11 +37,11 @@ class Page(HTMLParser):
                 self.links.add(value)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.links", description="Check a built site's links.")
     parser.add_argument("site", type=Path)
     parser.add_argument("--external", action="store_true", help="ask other sites, too")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     pages = {path.resolve(): Page(path) for path in options.site.rglob("*.html")}
     if not pages:
         parser.error(f"no pages in {options.site}")
