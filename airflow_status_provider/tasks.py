@@ -150,7 +150,7 @@ class WaitingTask(BaseOperator):
         try:
             outcome = self.wait_here(hook, job_id, seen=seen, options=options, deadline=deadline)
         except WaitTimeout as error:
-            outcome = Outcome(self._timed_out(job_id, error), "poll")
+            outcome = Outcome(self._timed_out(job_id, error), "poll", time.monotonic())
         return self.finish(context, outcome.update, wait_record(outcome.how, time.time() - began))
 
     def wait_here(

@@ -22,6 +22,7 @@ from airflow.providers.common.compat.sdk import (
     Connection,
 )
 
+from airflow_status_provider import metrics
 from airflow_status_provider.errors import (
     InvalidConnection,
     InvalidInput,
@@ -227,6 +228,7 @@ class StatusHook(BaseHook):
         )
 
     def _understand(self, connection: Connection) -> Endpoint:
+        metrics.switch_on()  # before anybody can wait there
         if connection.conn_type and connection.conn_type != self.conn_type:
             _warn_of_type(self.where, connection.conn_type, self.conn_type)
         extra: object = connection.extra_dejson

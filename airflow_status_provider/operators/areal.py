@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_status_provider.errors import InvalidInput, NotFound, StatusProviderError
 from airflow_status_provider.hooks.areal import ArealHook
 from airflow_status_provider.operators.base import Started, StatusOperator
 from airflow_status_provider.operators.haidy import existing_files
+from airflow_status_provider.operators.lineage import Place, objects, of_service, on_worker
 from airflow_status_provider.operators.memory import Memory
 from airflow_status_provider.outcomes import wait_record
 from airflow_status_provider.protocols import areal
@@ -36,6 +37,10 @@ class ArealOperator(StatusOperator):
 
     def areal(self) -> ArealHook:
         return ArealHook(self.areal_conn_id)
+
+    def places(self, document_ids: Iterable[object]) -> list[Place]:
+        base = self.areal().endpoint().base
+        return [of_service("areal", base, f"documents/{document_id}") for document_id in document_ids]
 
 
 class ArealProcessDocumentsOperator(ArealOperator):
@@ -103,6 +108,12 @@ class ArealProcessDocumentsOperator(ArealOperator):
     def look_back_options(self) -> dict[str, Any]:
         return {"settled": True}
 
+    def reads(self) -> Iterable[Place | None]:
+        return on_worker(self.files)
+
+    def writes(self, result: Any) -> Iterable[Place | None]:
+        return self.places(document["id"] for document in objects(result["documents"]))
+
 
 def _of_session(upload_session_id: str, document_ids: list[str]) -> Started:
     xcoms = {"upload_session_id": upload_session_id, "document_ids": document_ids}
@@ -148,6 +159,9 @@ class ArealCDBalancerOperator(ArealOperator):
     def validate(self) -> None:
         for name in ("document_id_1", "document_id_2"):
             clean_id(getattr(self, name), f"document ({name})")
+
+    def reads(self) -> Iterable[Place | None]:
+        return self.places([self.document_id_1, self.document_id_2])
 
     def execute(self, context: Context) -> Any:
         try:

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -24,6 +24,8 @@ from airflow_status_provider.errors import (
     StatusProviderError,
 )
 from airflow_status_provider.hooks.base import no_cancel
+from airflow_status_provider.operators import lineage
+from airflow_status_provider.operators.lineage import Place
 from airflow_status_provider.operators.memory import Memory
 from airflow_status_provider.outcomes import ending_error, start_error, uncertain, wait_record
 from airflow_status_provider.protocols.model import Update
@@ -135,6 +137,14 @@ class StatusOperator(WaitingTask):
         except NotFound:
             return False
         return True
+
+    def reads(self) -> Iterable[Place | None]:
+        """What the job reads, for OpenLineage."""
+        return ()
+
+    def writes(self, result: Any) -> Iterable[Place | None]:
+        """What came of it, ``result`` being its XCom."""
+        return ()
 
     # -- the ways to start only once
 
@@ -260,3 +270,13 @@ class StatusOperator(WaitingTask):
     def known_options(self, context: Context) -> dict[str, Any]:
         options = (Memory(context).recall() or {}).get("options")
         return {**self.options(), **(options or {}), **self.look_back_options()}
+
+    # -- lineage
+
+    def get_openlineage_facets_on_start(self) -> Any:
+        return lineage.facets(self.reads(), ())
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+        """Also asked of a task that failed, which has no XCom."""
+        result = task_instance.xcom_pull(task_ids=self.task_id, map_indexes=task_instance.map_index)
+        return lineage.facets(self.reads(), () if result is None else self.writes(result))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_status_provider.errors import InvalidInput
 from airflow_status_provider.hooks.haidy import HaidyHook
 from airflow_status_provider.operators.base import Started, StatusOperator, given
+from airflow_status_provider.operators.lineage import Place, at_url, objects, on_worker
 from airflow_status_provider.operators.memory import Memory
 from airflow_status_provider.protocols import haidy
 from airflow_status_provider.protocols.model import Update
@@ -100,6 +101,9 @@ class HaidyTranscribeOperator(HaidyOperator):
             lambda: self.haidy().transcribe(files, self.language, self.glossary, self.patient_context_id),
         )
 
+    def reads(self) -> Iterable[Place | None]:
+        return on_worker(self.audio_files)
+
 
 class HaidyStructureOperator(HaidyOperator):
     """Structures clinical records (documented: ``POST /v2/structure``, ``…/fhir``, ``…/text``).
@@ -143,6 +147,9 @@ class HaidyStructureOperator(HaidyOperator):
 
     def start(self, context: Context, memory: Memory) -> Started:
         return self.start_once(memory, lambda: self.haidy().start(self.records, self.output_format))
+
+    def reads(self) -> Iterable[Place | None]:
+        return (at_url(str(record.get("url") or "")) for record in objects(self.records))
 
 
 def existing_files(name: str, given: object) -> list[Path]:

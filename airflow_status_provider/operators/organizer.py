@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_status_provider.errors import StartUncertain
 from airflow_status_provider.hooks.organizer import OrganizerHook
 from airflow_status_provider.operators.base import Started, StatusOperator, given
+from airflow_status_provider.operators.lineage import Place, on_server
 from airflow_status_provider.operators.memory import Memory, identity
 from airflow_status_provider.protocols import organizer
 from airflow_status_provider.triggers.organizer import OrganizerJobTrigger
@@ -93,3 +94,12 @@ class OrganizerOperator(StatusOperator):
             self.log.info("%s: the start may have happened; repeating it under the same key", hook.where)
             update = begin()
         return Started(update.job_id, update=update)
+
+    def reads(self) -> Iterable[Place | None]:
+        return [self._place(self.input_dir)]
+
+    def writes(self, result: Any) -> Iterable[Place | None]:
+        return [] if self.preview_only else [self._place(self.output_dir or self.input_dir)]
+
+    def _place(self, folder: str) -> Place:
+        return on_server(self.hook().endpoint().base, folder)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_status_provider.errors import InvalidInput
 from airflow_status_provider.hooks.tagger import TaggerHook
 from airflow_status_provider.operators.base import Started, StatusOperator
+from airflow_status_provider.operators.lineage import Place, at_url, objects, on_server
 from airflow_status_provider.operators.memory import Memory, identity
 from airflow_status_provider.protocols import tagger
 from airflow_status_provider.triggers.tagger import TaggerBatchTrigger
@@ -81,3 +82,12 @@ class TaggerBatchOperator(StatusOperator):
         return self.start_or_find(
             lambda: Started(hook.start(self.documents, self.config, job_id).job_id), Started(job_id)
         )
+
+    def reads(self) -> Iterable[Place | None]:
+        """The documents; what came of them, their tags, stands in the XCom only."""
+        for document in objects(self.documents):
+            path = str(document.get("file_path"))
+            if document.get("file_source_type") == "local":
+                yield on_server(self.hook().endpoint().base, path)
+            else:
+                yield at_url(path)

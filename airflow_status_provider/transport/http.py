@@ -52,6 +52,7 @@ from airflow_status_provider.protocols.model import (
     error_text,
     plain,
 )
+from airflow_status_provider.transport import tracing
 from airflow_status_provider.transport.backoff import full_jitter
 from airflow_status_provider.transport.endpoint import Endpoint
 
@@ -222,7 +223,9 @@ class Client:
         url = quote(path, safe=_ADDRESS) if "://" in path else self.endpoint.base + path
         if request.query:
             url += f"?{urlencode(request.query)}"
-        answer = await self._line.send(request, url, {**headers, **_ALWAYS})
+        # a login is everybody's, and a presigned address another service's: neither is this task's to trace
+        traced = tracing.headers() if request.authorised else {}
+        answer = await self._line.send(request, url, {**headers, **traced, **_ALWAYS})
         # only a login or a refresh that succeeds has to tell a secret
         return self._discreet(answer) if request.authorised or answer.status >= 400 else answer
 

@@ -28,6 +28,7 @@ from airflow.triggers.base import (
     TriggerEvent,
 )
 
+from airflow_status_provider import metrics
 from airflow_status_provider.errors import (
     AuthenticationFailed,
     InvalidInput,
@@ -182,6 +183,7 @@ class StatusTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         begun = time.time()
+        outcome: Outcome | None = None
         try:
             self._take_fields()
             self._validate()
@@ -200,6 +202,8 @@ class StatusTrigger(BaseTrigger):
         if type(event) is TriggerEvent:
             await self._hold()
         self._ended = True
+        if outcome is not None:
+            metrics.ended(self.kind.service, outcome)
         yield event
 
     async def on_kill(self) -> None:
@@ -263,7 +267,7 @@ class StatusTrigger(BaseTrigger):
                 raise
             stopped = await self._stop("its time is over")
             if stopped.update is not None and stopped.ended_itself:
-                return Outcome(stopped.update, "poll")
+                return Outcome(stopped.update, "poll", time.monotonic())
             raise error.but(stopped.words) from None
 
     async def _outcome(self) -> Outcome:

@@ -18,6 +18,7 @@ from airflow_status_provider.errors import AuthenticationFailed
 from airflow_status_provider.protocols.model import Update
 from airflow_status_provider.transport.endpoint import Endpoint
 from airflow_status_provider.transport.http import asynchronous
+from airflow_status_provider.waiting.counts import Reports, counts_of
 from airflow_status_provider.waiting.deadlines import Deadlines
 from airflow_status_provider.waiting.pacing import herd
 from airflow_status_provider.waiting.polling import Poller
@@ -47,7 +48,9 @@ class Account:
         self.endpoint = endpoint
         self.client = asynchronous(endpoint)
         self.waiters: set[Waiter] = set()
-        self._poller = Poller(self.client, self._news, self._fatal)
+        self._counts = counts_of(endpoint.service.name)
+        self._reports = Reports(endpoint.service.name)
+        self._poller = Poller(self.client, self._counts, self._news, self._fatal)
         self._deadlines = Deadlines(self._poller.expire)
         self._streams: dict[str, tuple[Stream, asyncio.Task[None]]] = {}
         self._users = 0
@@ -69,6 +72,7 @@ class Account:
     def join(self, waiter: Waiter) -> None:
         """Register, open, read, listen. Whoever joins leaves, and what joins half leaves whole."""
         self._users += 1
+        self._counts.waiters += 1
         self.waiters.add(waiter)
         stream = self.stream_for(waiter.tracker.job_id)
         if stream is not None:
@@ -78,6 +82,7 @@ class Account:
 
     def leave(self, waiter: Waiter) -> None:
         self._users -= 1
+        self._counts.waiters -= 1
         self._left.set()
         waiter.future.cancel()
         self._deadlines.discard(waiter)
@@ -99,6 +104,7 @@ class Account:
                 self.client,
                 protocol,
                 key,
+                self._counts,
                 news=self._news,
                 opened=self._read_all,
                 lost=self._read_all,
@@ -186,6 +192,7 @@ class Account:
         try:
             await asyncio.gather(*others, return_exceptions=True)
         finally:
+            self._reports.close()
             await self.client.close()
 
 

@@ -34,6 +34,7 @@ from airflow_status_provider.errors import (
 from airflow_status_provider.protocols.model import Update
 from airflow_status_provider.transport.backoff import full_jitter
 from airflow_status_provider.transport.http import Client
+from airflow_status_provider.waiting.counts import Counts
 from airflow_status_provider.waiting.pacing import Budget
 from airflow_status_provider.waiting.waiter import Waiter
 
@@ -57,10 +58,12 @@ class Poller:
     def __init__(
         self,
         client: Client,
+        counts: Counts,
         news: Callable[[Waiter, Update, str], None],
         fatal: Callable[[AuthenticationFailed], None],
     ) -> None:
         self._client = client
+        self._counts = counts
         self._news = news
         self._fatal = fatal
         self._queue: list[tuple[float, int, Waiter]] = []
@@ -99,7 +102,7 @@ class Poller:
         """The deadline has come: one last read decides."""
         if not waiter.future.done():
             waiter.expired, waiter.due = True, None
-            self._spawn(self._last_read(waiter))
+            self._spawn(waiter, self._last_read(waiter))
 
     async def run(self) -> None:
         try:
@@ -110,15 +113,15 @@ class Poller:
                 else:
                     waiter = heapq.heappop(self._queue)[2]
                     self._budget.sent(time.monotonic())
-                    waiter.reading, waiter.due = self._spawn(self._read(waiter)), None
+                    waiter.reading, waiter.due = self._spawn(waiter, self._read(waiter)), None
         finally:
             reads = tuple(self._reads)
             for task in reads:
                 task.cancel()
             await asyncio.gather(*reads, return_exceptions=True)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
+    def _spawn(self, waiter: Waiter, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, context=waiter.context.copy())
         self._reads.add(task)
         task.add_done_callback(self._finished)
         return task
@@ -199,6 +202,7 @@ class Poller:
     async def _ask(self, waiter: Waiter) -> Update:
         sent_at = time.monotonic()
         response = None
+        self._counts.polls += 1
         try:
             response = await self._client.send(waiter.tracker.request())
             self._failures = 0

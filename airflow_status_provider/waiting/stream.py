@@ -29,6 +29,7 @@ from airflow_status_provider.protocols.model import StreamProtocol, Tokens, Upda
 from airflow_status_provider.transport.backoff import full_jitter
 from airflow_status_provider.transport.http import Client
 from airflow_status_provider.transport.ws import Socket, open_socket
+from airflow_status_provider.waiting.counts import Counts
 from airflow_status_provider.waiting.waiter import Waiter
 from airflow_status_provider.waiting.watch import Repeats, Watch
 
@@ -52,6 +53,7 @@ class Stream:
         client: Client,
         protocol: StreamProtocol,
         key: str,
+        counts: Counts,
         *,
         news: Callable[[Waiter, Update, str], None],
         opened: Callable[[Stream], None],
@@ -64,6 +66,7 @@ class Stream:
         self.waiters: set[Waiter] = set()
         self._client = client
         self._protocol = protocol
+        self._counts = counts
         self._news = news
         self._opened = opened
         self._lost = lost
@@ -79,6 +82,8 @@ class Stream:
         self._failures = 0
         self._refusals = 0
         self._up_at = 0.0
+        # an outage lasts over all the tries in it
+        self._in_outage = False
 
     def join(self, waiter: Waiter) -> None:
         self.waiters.add(waiter)
@@ -126,6 +131,7 @@ class Stream:
                 self.join(waiter)
             if news is not None:
                 waiter.alive_at = time.monotonic()
+                self._counts.pushes += 1
                 waiter.note(news, "push")
                 self._news(waiter, news, "push")
 
@@ -152,11 +158,15 @@ class Stream:
         async with open_socket(
             self._client.endpoint, self._protocol, self._tokens, self.key, self._client_id
         ) as socket:
-            for frame in self._protocol.hello():
-                await socket.send(frame)
-            if not self._protocol.proof_within:
-                self._up()
-            await self._listen(socket)
+            self._counts.sockets += 1
+            try:
+                for frame in self._protocol.hello():
+                    await socket.send(frame)
+                if not self._protocol.proof_within:
+                    self._up()
+                await self._listen(socket)
+            finally:
+                self._counts.sockets -= 1
 
     def _pause_after(self, error: StatusProviderError) -> float:
         """Seconds until the next try: the longer the row of failures, the more."""
@@ -221,6 +231,9 @@ class Stream:
     def _up(self) -> None:
         if not self.is_open.is_set():
             self._up_at = time.monotonic()
+            if self._in_outage:
+                self._in_outage = False
+                self._counts.reconnects += 1
             self.is_open.set()
             self._opened(self)
             for watch in self._watches:
@@ -228,6 +241,9 @@ class Stream:
 
     def _down(self) -> None:
         self.proven = False
+        if not self._in_outage:
+            self._in_outage = True
+            self._counts.fallbacks += 1
         if self.is_open.is_set():
             self.is_open.clear()
             self._lost(self)

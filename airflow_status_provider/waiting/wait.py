@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from airflow_status_provider.errors import WaitTimeout
 from airflow_status_provider.protocols.jobs import JobKind
+from airflow_status_provider.transport import tracing
 from airflow_status_provider.transport.endpoint import Endpoint
 from airflow_status_provider.transport.http import Client
 from airflow_status_provider.waiting.account import account_of
@@ -50,20 +51,21 @@ async def wait(
     ``RequestRejected``; never for trouble that may pass.
     """
     tracker = kind.tracker(job_id, seen=seen, **(options or {}))
-    waiter = Waiter(
-        tracker,
-        where=endpoint.where,
-        interval=poll_interval,
-        deadline=deadline,
-        stall=stall_timeout,
-        told=told,
-    )
-    account = account_of(endpoint)
-    try:
-        account.join(waiter)
-        return await waiter.future
-    finally:
-        account.leave(waiter)
+    with _span(endpoint, kind, job_id) as tell:
+        waiter = Waiter(
+            tracker,
+            where=endpoint.where,
+            interval=poll_interval,
+            deadline=deadline,
+            stall=stall_timeout,
+            told=told,
+        )
+        account = account_of(endpoint)
+        try:
+            account.join(waiter)
+            return _ended(await waiter.future, tell)
+        finally:
+            account.leave(waiter)
 
 
 async def start_and_wait(
@@ -79,7 +81,7 @@ async def start_and_wait(
     ``start`` gives the new job's id. What the socket said between the start and its answer is not lost.
     """
     account = account_of(endpoint)
-    with account.in_use():
+    with _span(endpoint, kind, "") as tell, account.in_use():
         stream = account.stream_for("")
         if stream is None:
             raise ValueError(f"{kind.name} has no stream")
@@ -98,7 +100,7 @@ async def start_and_wait(
             account.join(waiter)
             if (update := heard.get(job_id)) is not None:
                 stream.deliver(update)
-            return await waiter.future
+            return _ended(await waiter.future, tell)
         finally:
             account.leave(waiter)
 
@@ -116,6 +118,18 @@ def watch(endpoint: Endpoint) -> Iterator[Watch]:
         yield watching
     finally:
         account.leave(watching)
+
+
+def _span(endpoint: Endpoint, kind: JobKind, job_id: str) -> AbstractContextManager[tracing.Tell]:
+    facts = {"service": kind.service, "connection": endpoint.conn_id, "kind": kind.name, "job_id": job_id}
+    return tracing.span(facts)
+
+
+def _ended(outcome: Outcome, tell: tracing.Tell) -> Outcome:
+    """Say in the wait's span how it ended."""
+    update, how, _ = outcome
+    tell({"job_id": update.job_id, "how": how, "phase": str(update.phase), "status": update.status})
+    return outcome
 
 
 async def _first(waiter: Waiter, opening: Coroutine[Any, Any, bool]) -> None:

@@ -29,17 +29,17 @@ class News(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How a wait ended: the final update, and what brought it ("push" or "poll")."""
+    """How a wait ended: the final update, what brought it ("push" or "poll"), and when (monotonic)."""
 
     update: Update
     how: str
+    known_at: float
 
 
 class Waiter:
     """News is conflated into the tracker, never queued; nobody waits for a slow waiter."""
 
     __slots__ = (
-        "_context",
         "_last",
         "_logged",
         "_rate",
@@ -47,6 +47,7 @@ class Waiter:
         "_trouble",
         "again",
         "alive_at",
+        "context",
         "deadline",
         "due",
         "expired",
@@ -94,8 +95,8 @@ class Waiter:
         self._rate: tuple[float, float] | None = None
         self._trouble = False
         self._told = told
-        # the shared tasks below run in the context of whoever came first: each wait logs in its own
-        self._context = contextvars.copy_context()
+        # shared tasks run in the context of whoever came first: each wait logs, and is read, in its own
+        self.context = contextvars.copy_context()
 
     @property
     def name(self) -> str:
@@ -105,7 +106,7 @@ class Waiter:
         if not self.future.done():
             ending = f"{_news(update)}: it {_ENDED[update.phase]}"
             self._say(logging.INFO, f"{ending}, {update.message}" if update.message else ending)
-            self.future.set_result(Outcome(update, how))
+            self.future.set_result(Outcome(update, how, time.monotonic()))
 
     def fail(self, error: Exception) -> None:
         if not self.future.done():
@@ -171,7 +172,7 @@ class Waiter:
         return (1.0 - update.progress) * since / gone
 
     def _say(self, level: int, words: str) -> None:
-        self._context.run(log.log, level, "%s: %s", self.name, words)
+        self.context.run(log.log, level, "%s: %s", self.name, words)
 
 
 _ENDED = {
