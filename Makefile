@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-cluster test bench chaos chaos-airflow fuzz soak docs lint clean
+.PHONY: help venv demo demo-cluster test test-matrix bench chaos chaos-airflow fuzz soak docs lint clean
 
 help: ## show this
 	@echo 'make demo   run the example DAGs on a real Airflow against the simulator, and show how each task waited'
@@ -16,6 +16,8 @@ help: ## show this
 	@echo 'make demo-cluster   the same on PostgreSQL, Redis, two Celery workers and two triggerers, then 2,000 waits at a time'
 	@echo '            (ARGS="--waits N"); ARGS=--failover kills and restarts parts under 1,000 waits instead'
 	@echo 'make test   run all tests, those on a real Airflow too (ARGS="-m \"not airflow\"" leaves them out)'
+	@echo 'make test-matrix   build the package, install it into a clean Airflow 3.1, 3.2 and 3.3, and run the tests there'
+	@echo '            (30 minutes; ARGS="--airflow 3.1.8 --part sensors" runs less)'
 	@echo 'make bench  measure the waiting beside its peers and its floor (10 minutes; ARGS=--quick is shorter)'
 	@echo 'make chaos  break things on purpose: 100,000 waits through random faults, in virtual time'
 	@echo '            ARGS="--seed N --waits N" plays a run again'
@@ -40,6 +42,9 @@ demo-cluster: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest $(ARGS)
+
+test-matrix: $(STAMP)
+	@$(BIN)/python -m tools.matrix $(ARGS)
 
 bench: $(STAMP)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group bench || $(BIN)/python -m pip install --quiet --group bench

@@ -13,6 +13,7 @@ import copy
 import functools
 import json
 import logging
+import pkgutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -23,14 +24,13 @@ from typing import Any
 
 import pytest
 import structlog
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout
 from airflow.sdk import DAG
-from airflow.sdk._shared.module_loading import import_string
 from airflow.sdk.api.datamodels._generated import DagRun, DagRunState, DagRunType, TIRunContext
-from airflow.sdk.exceptions import AirflowSensorTimeout, ErrorType
+from airflow.sdk.exceptions import ErrorType
 from airflow.sdk.execution_time import comms, task_runner
 from airflow.sdk.execution_time.supervisor import set_supervisor_comms
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance, finalize, run
-from airflow.sdk.serde import deserialize
 from airflow.triggers.base import (
     BaseTaskEndEvent,
     BaseTrigger,
@@ -43,6 +43,13 @@ from pydantic import TypeAdapter
 from airflow_status_provider.errors import StatusProviderError
 from airflow_status_provider.protocols import areal, haidy, jobs, organizer
 from airflow_status_provider.waiting import polling
+
+try:
+    from airflow.sdk.serde import deserialize, serialize
+except ImportError:  # Airflow 3.1
+    from airflow.serialization.serialized_objects import BaseSerialization
+
+    deserialize, serialize = BaseSerialization.deserialize, BaseSerialization.serialize
 
 Json = dict[str, Any]
 
@@ -67,44 +74,44 @@ class Store:
 
     def send(self, msg: Any) -> Any:
         self.sent.append(msg)
-        match msg:
-            case comms.GetTaskStateStore():
+        match type(msg).__name__:
+            case "GetTaskStateStore":
                 if (msg.ti_id, msg.key) in self.state:
                     return comms.TaskStateStoreResult(value=self.state[msg.ti_id, msg.key])
                 return comms.ErrorResponse(error=ErrorType.TASK_STORE_NOT_FOUND)
-            case comms.SetTaskStateStore():
+            case "SetTaskStateStore":
                 # a copy, as the JSON in the database would be
                 self.state[msg.ti_id, msg.key] = json.loads(json.dumps(msg.value))
-            case comms.DeleteTaskStateStore():
+            case "DeleteTaskStateStore":
                 self.state.pop((msg.ti_id, msg.key), None)
-            case comms.ClearTaskStateStore():
+            case "ClearTaskStateStore":
                 self.state = {key: value for key, value in self.state.items() if key[0] != msg.ti_id}
-            case comms.SetXCom():
+            case "SetXCom":
                 self.xcoms[msg.task_id, _index(msg), msg.key] = json.loads(json.dumps(msg.value))
                 self.pushed.append((self.who, msg.key))
-            case comms.GetXCom():
+            case "GetXCom":
                 value = self.xcoms.get((msg.task_id, _index(msg), msg.key))
                 return comms.XComResult(key=msg.key, value=copy.deepcopy(value))
-            case comms.GetXComSequenceSlice():
+            case "GetXComSequenceSlice":
                 found = [
                     v for (task, _, key), v in self.xcoms.items() if (task, key) == (msg.task_id, msg.key)
                 ]
                 return comms.XComSequenceSliceResult(root=found)
-            case comms.DeleteXCom():
+            case "DeleteXCom":
                 self.xcoms.pop((msg.task_id, _index(msg), msg.key), None)
-            case comms.GetConnection():
+            case "GetConnection":
                 return comms.ErrorResponse(error=ErrorType.CONNECTION_NOT_FOUND)
-            case comms.GetTaskRescheduleStartDate():
+            case "GetTaskRescheduleStartDate":
                 return comms.TaskRescheduleStartDate(start_date=self.first_reschedule)
-            case comms.ValidateInletsAndOutlets():
+            case "ValidateInletsAndOutlets":
                 return comms.InactiveAssetsResult(inactive_assets=[])
-            case comms.GetTaskStates():
+            case "GetTaskStates":
                 name = (msg.task_ids or [""])[0]
                 name = name if msg.map_index is None else f"{name}_{msg.map_index}"
                 return comms.TaskStatesResult(
                     task_states={run_id: {name: self.task_state} for run_id in msg.run_ids or ()}
                 )
-            case comms.SetRenderedFields():
+            case "SetRenderedFields":
                 self.rendered = msg.rendered_fields
         return comms.OKResponse(ok=True)
 
@@ -112,9 +119,9 @@ class Store:
         return self.send(msg)
 
 
-def _plain(stored: Any) -> Json:
+def _plain(kwargs: Any) -> Json:
     """An object as it comes back from the database."""
-    found: Any = deserialize(json.loads(json.dumps(stored)))
+    found: Any = deserialize(json.loads(json.dumps(serialize(kwargs))))
     assert isinstance(found, dict)
     return found
 
@@ -245,7 +252,7 @@ class Task:
             xcom_keys_to_clear=[],
             should_retry=self.try_number <= self.max_tries,
             next_method=next_method,
-            next_kwargs=next_kwargs,
+            next_kwargs=None if next_kwargs is None else serialize(next_kwargs),
         )
         ti = RuntimeTaskInstance.model_construct(
             id=self.id,
@@ -268,7 +275,7 @@ class Task:
         with set_supervisor_comms(self.store):
             context = ti.get_template_context()
             if self._before_3_3:
-                del context["task_state_store"]
+                context.pop("task_state_store", None)
             state, msg, error = run(ti, context, log)
             finalize(ti, state, context, log, error)
         deferral = msg if isinstance(msg, comms.DeferTask) else None
@@ -294,7 +301,7 @@ class Task:
         deferred = self.slices[-1].deferred
         kwargs = _plain(deferred.trigger_kwargs)
         kwargs |= {"deferred_at": kwargs["deferred_at"] - LONG_AGO, **changes}
-        made = import_string(deferred.classpath)(**kwargs)
+        made = pkgutil.resolve_name(deferred.classpath)(**kwargs)
         assert isinstance(made, BaseTrigger)
         made.task_instance = SimpleNamespace(  # type: ignore[assignment]
             id=self.id,

@@ -11,12 +11,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import airflow.sdk
 import jsonschema
 import pytest
+from airflow.exceptions import AirflowOptionalProviderFeatureException
 
 import airflow_status_provider
 from airflow_status_provider.provider_info import get_provider_info
 from airflow_status_provider.transport import endpoint
+from tests.versions import needs_airflow
 
 INFO = get_provider_info()
 TYPES: dict[str, dict[str, Any]] = {each["connection-type"]: each for each in INFO["connection-types"]}
@@ -46,8 +49,13 @@ def test_it_imports_nothing_heavy() -> None:
 
 
 def test_it_is_valid() -> None:
-    """It fits the schemas by which Airflow validates providers, and their connection forms."""
+    """It fits the schema by which Airflow validates providers."""
     jsonschema.validate(INFO, schema("provider_info.schema.json"))
+
+
+@needs_airflow("3.2", "connection forms in a provider's metadata")
+def test_its_forms_are_valid() -> None:
+    """They fit the schema of connection forms."""
     forms = schema("provider.yaml.schema.json")["properties"]["connection-types"]
     assert "ui-field-behaviour" in forms["items"]["properties"]
     jsonschema.validate(INFO["connection-types"], forms)
@@ -72,6 +80,15 @@ def test_its_modules_exist(kind: str) -> None:
     titles = [each["integration-name"] for each in INFO["integrations"]]
     assert [each["integration-name"] for each in INFO[kind]] == titles
     assert sorted(titles) == ["Areal", "Haidy", "Organizer", "Tagger"]
+
+
+def test_before_3_3_there_are_no_retry_policies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On an older Airflow the module says what it needs, as Airflow wants it said."""
+    monkeypatch.delitem(sys.modules, "airflow_status_provider.retries", raising=False)
+    monkeypatch.setattr(airflow.sdk, "__getattr__", lambda name: (_ for _ in ()).throw(AttributeError(name)))
+    monkeypatch.delattr(airflow.sdk, "ExceptionRetryPolicy", raising=False)
+    with pytest.raises(AirflowOptionalProviderFeatureException, match="Airflow 3.3"):
+        importlib.import_module("airflow_status_provider.retries")
 
 
 @pytest.mark.parametrize("conn_type", ["areal", "tagger", "organizer", "haidy"])

@@ -3,26 +3,26 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 from datetime import timedelta
 from typing import Any
 
-import airflow.sdk
 import pytest
-from airflow.exceptions import AirflowOptionalProviderFeatureException
-from airflow.sdk import RetryAction
 
 from airflow_status_provider import errors
 from airflow_status_provider.errors import RateLimited, RemoteJobError, RemoteJobPartial, StatusProviderError
 from airflow_status_provider.hooks import base as hooks
 from airflow_status_provider.operators.tagger import TaggerBatchOperator
-from airflow_status_provider.retries import RemoteJobRetryPolicy
 from airflow_status_provider.simulator import SimulatorThread
 from tests.harness import Task, hurried  # noqa: F401
+from tests.versions import AIRFLOW, RETRY_POLICIES
 
-pytestmark = pytest.mark.usefixtures("hurried")
+if AIRFLOW >= (3, 3):
+    from airflow.sdk import RetryAction
+
+    from airflow_status_provider.retries import RemoteJobRetryPolicy
+
+pytestmark = [pytest.mark.usefixtures("hurried"), RETRY_POLICIES]
 
 DOCUMENTS = [{"file_path": f"https://files.example/{n}.pdf"} for n in range(2)]
 
@@ -130,12 +130,3 @@ def test_a_pause_without_an_end_is_airflows() -> None:
     """Where the service says "later" and not when, the task's own delay holds."""
     assert RemoteJobRetryPolicy().evaluate(RateLimited("x"), 1, 3).retry_delay is None
     assert RemoteJobRetryPolicy().evaluate(RateLimited("x", 7.0), 1, 3).retry_delay == timedelta(seconds=7)
-
-
-def test_before_3_3_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On an older Airflow the module says what it needs, as Airflow wants it said."""
-    monkeypatch.delitem(sys.modules, "airflow_status_provider.retries")
-    monkeypatch.setattr(airflow.sdk, "__getattr__", lambda name: (_ for _ in ()).throw(AttributeError(name)))
-    monkeypatch.delattr(airflow.sdk, "ExceptionRetryPolicy", raising=False)
-    with pytest.raises(AirflowOptionalProviderFeatureException, match="Airflow 3.3"):
-        importlib.import_module("airflow_status_provider.retries")

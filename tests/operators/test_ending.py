@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk import Asset, BaseOperator, ExceptionRetryPolicy, RetryAction, RetryRule
+from airflow.sdk import Asset, BaseOperator
 from airflow.sdk.bases.xcom import BaseXCom
 from airflow.triggers.base import TriggerEvent
 
@@ -37,6 +37,7 @@ from tests.operators.cases import (
     Case,
 )
 from tests.operators.conftest import Simulate
+from tests.versions import AIRFLOW, RETRY_POLICIES, STATE_STORE, TRIGGER_KILLS
 
 RESUMED: dict[str, Any] = {"end_from_trigger": False}
 ON_THE_WORKER: dict[str, Any] = {"deferrable": False}
@@ -70,10 +71,9 @@ def map_over(made: Any) -> None:
 
 # -- where it ends
 
-POLICY = ExceptionRetryPolicy(rules=[RetryRule(exception=RemoteJobFailed, action=RetryAction.FAIL)])
 DECISIONS: list[tuple[str, dict[str, Any], bool]] = [
     ("nothing that needs a worker", {}, True),
-    ("retries", {"retries": 2}, True),
+    ("retries", {"retries": 2}, AIRFLOW >= (3, 3)),
     ("nothing to push", {"do_xcom_push": False}, True),
     ("an outlet", {"outlets": [Asset("tagged")]}, False),
     ("an inlet", {"inlets": [Asset("raw")]}, True),
@@ -83,7 +83,6 @@ DECISIONS: list[tuple[str, dict[str, Any], bool]] = [
     ("a skipped callback", {"on_skipped_callback": nothing}, False),
     ("an execute callback", {"on_execute_callback": nothing}, True),
     ("an e-mail address", {"email": "me@example.com"}, False),
-    ("a retry policy", {"retry_policy": POLICY}, False),
     ("a post_execute", {"post_execute": lambda context, result: None}, False),
     ("multiple outputs", {"multiple_outputs": True}, False),
     ("a mapped task behind it", {"downstream": map_over}, False),
@@ -113,6 +112,16 @@ def test_a_task_ends_without_a_worker_where_nothing_needs_one(
     else:
         task = Task(TaggerBatchOperator, documents=DOCUMENT, **arguments)
     assert task.run().kwargs["end_from_trigger"] is expected
+
+
+@RETRY_POLICIES
+def test_a_retry_policy_needs_a_worker(status_simulator: SimulatorThread) -> None:
+    """Only there it is asked."""
+    from airflow_status_provider.retries import RemoteJobRetryPolicy
+
+    status_simulator.simulator.tagger.script.seconds = FOR_EVER
+    task = Task(TaggerBatchOperator, documents=DOCUMENT, retry_policy=RemoteJobRetryPolicy())
+    assert task.run().kwargs["end_from_trigger"] is False
 
 
 def test_a_post_execute_of_ones_own_is_seen(status_simulator: SimulatorThread) -> None:
@@ -156,7 +165,7 @@ def test_every_operator_works_before_airflow_3_3(
     airflow_log: Callable[[], str],
 ) -> None:
     """Without a state store and XComs from triggers the result comes all the same, but in no event."""
-    monkeypatch.delattr(BaseXCom, "aset")
+    monkeypatch.delattr(BaseXCom, "aset", raising=False)
     service = case.remote(status_simulator)
     arguments = case.arguments(status_simulator, tmp_path)
     service.script.seconds = 5
@@ -232,7 +241,7 @@ def test_callbacks_see_the_end(status_simulator: SimulatorThread) -> None:
 # -- kills
 
 
-@pytest.mark.parametrize("deferrable", [True, False])
+@pytest.mark.parametrize("deferrable", [pytest.param(True, marks=TRIGGER_KILLS), False])
 def test_a_killed_batch_is_cancelled(
     deferrable: bool, status_simulator: SimulatorThread, tmp_path: Path, airflow_log: Callable[[], str]
 ) -> None:
@@ -284,6 +293,7 @@ def _kill(task: Task, trigger: Any) -> None:
         asyncio.run(trigger.on_kill())
 
 
+@TRIGGER_KILLS
 @every([DOCUMENTS, BALANCER, COPILOT, TRANSCRIBE, STRUCTURE])
 def test_what_cannot_be_cancelled_is_left_alone(
     case: Case, status_simulator: SimulatorThread, tmp_path: Path
@@ -400,6 +410,7 @@ def test_an_old_event_finds_its_way(status_simulator: SimulatorThread, tmp_path:
         assert set(task.xcom()) == set(case.result)
 
 
+@STATE_STORE
 def test_an_old_event_of_a_job_that_still_runs_is_no_success(
     status_simulator: SimulatorThread, tmp_path: Path
 ) -> None:

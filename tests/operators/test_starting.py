@@ -44,6 +44,7 @@ from tests.operators.cases import (
     processed,
 )
 from tests.operators.conftest import Lose, Simulate
+from tests.versions import STATE_STORE, TRIGGER_XCOMS, needs_airflow
 
 #: where each service is asked to start a job
 START = {
@@ -114,6 +115,7 @@ def test_a_lost_answer_is_not_gambled_with(
     assert len(case.remote(status_simulator).starts) == 2
 
 
+@STATE_STORE
 @every(SILENT)
 def test_a_worker_lost_in_the_start_is_not_gambled_with_either(
     case: Case, status_simulator: SimulatorThread, tmp_path: Path, lose_answer: Lose
@@ -133,7 +135,13 @@ def test_a_worker_lost_in_the_start_is_not_gambled_with_either(
     assert len(case.remote(status_simulator).starts) == 2
 
 
-@pytest.mark.parametrize("trouble", [None, SystemExit(1)], ids=["the answer", "the worker"])
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        pytest.param(None, id="the answer"),
+        pytest.param(SystemExit(1), id="the worker", marks=STATE_STORE),
+    ],
+)
 def test_a_start_that_was_lost_is_repeated_where_the_server_recognises_it(
     simulate: Simulate, tmp_path: Path, lose_answer: Lose, trouble: BaseException | None
 ) -> None:
@@ -148,6 +156,7 @@ def test_a_start_that_was_lost_is_repeated_where_the_server_recognises_it(
     assert len(simulated.simulator.organizer.starts) == 1
 
 
+@STATE_STORE
 @every([TAGGER, DOCUMENTS, COPILOT])
 def test_a_worker_lost_in_the_start_is_succeeded_by_one_that_finds_the_job(
     case: Case, status_simulator: SimulatorThread, tmp_path: Path, lose_answer: Lose
@@ -264,6 +273,7 @@ def end_all(simulated: SimulatorThread, case: Case, outcome: str) -> None:
         simulated.call(service.end, job_id, outcome)
 
 
+@STATE_STORE
 @every(STARTING)
 def test_a_retry_waits_on_for_the_same_job(
     case: Case, status_simulator: SimulatorThread, tmp_path: Path, airflow_log: Callable[[], str]
@@ -286,6 +296,7 @@ def test_a_retry_waits_on_for_the_same_job(
     assert len(service.starts) == (2 if case is DOCUMENTS else 1)
 
 
+@STATE_STORE
 @every([TAGGER, ORGANIZER, DOCUMENTS, COPILOT])
 def test_a_retry_takes_what_has_succeeded_meanwhile(
     case: Case, status_simulator: SimulatorThread, tmp_path: Path
@@ -342,6 +353,7 @@ def test_a_retry_whose_job_is_gone_starts_anew(status_simulator: SimulatorThread
     assert len(set(tagger.starts)) == 2
 
 
+@STATE_STORE
 def test_a_retry_while_the_service_is_away(
     status_simulator: SimulatorThread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -393,7 +405,7 @@ def test_the_framework_ends_the_deferral(
     task.run()
     assert task.fail("Trigger timeout").state == "up_for_retry"
     assert isinstance(task.slices[-1].error, WaitTimeout)
-    assert f"{case.noun} '{task.memory and task.memory['job_id']}'" in plainly(task)
+    assert f"{case.noun} '{task.xcom('job_id')}'" in plainly(task)
     task.retry()
     assert task.run().state == "deferred"
     end_all(status_simulator, case, case.good)
@@ -659,13 +671,27 @@ def test_a_store_that_refuses_is_no_reason_to_wait(
     assert any("presigned_url" in seen.path for seen in requests[before:])
 
 
-def test_files_that_are_not_there(status_simulator: SimulatorThread, tmp_path: Path) -> None:
+@needs_airflow("3.2", "paths that it leaves alone (3.1 resolves them itself)")
+@pytest.mark.parametrize(
+    ("operator", "field"),
+    [(ArealProcessDocumentsOperator, "files"), (HaidyTranscribeOperator, "audio_files")],
+    ids=["areal", "haidy"],
+)
+def test_a_path_that_is_not_there(operator: Any, field: str, tmp_path: Path) -> None:
+    """The same words for a path as for a text."""
+    language = {"language": "de"} if operator is HaidyTranscribeOperator else {}
+    task = Task(operator, **{field: [tmp_path / "none"]}, **language)
+    assert isinstance(task.run().error, InvalidInput)
+    assert "there is no file" in plainly(task)
+
+
+def test_files_that_are_not_there(status_simulator: SimulatorThread) -> None:
     """A file that this worker cannot see is named, and nothing is sent."""
     cases: list[tuple[Any, str, dict[str, Any]]] = [
         (ArealProcessDocumentsOperator, "files", {}),
         (HaidyTranscribeOperator, "audio_files", {"language": "de"}),
     ]
-    missing: list[Any] = ["/no/such/file", ["/no/such/file"], [tmp_path / "none"]]
+    missing: list[Any] = ["/no/such/file", ["/no/such/file"]]
     wrong: list[Any] = [None, [], "", [""], {}, "None", [None]]
     for operator, field, more in cases:
         for given in missing:
@@ -708,6 +734,7 @@ def test_a_balancer_run_needs_processed_documents(status_simulator: SimulatorThr
     assert areal.starts == []
 
 
+@TRIGGER_XCOMS
 def test_a_restarted_triggerer_does_not_start_a_second_run(
     status_simulator: SimulatorThread, tmp_path: Path
 ) -> None:

@@ -23,6 +23,7 @@ from airflow_status_provider.triggers import base as triggers
 from tests.harness import Task, plainly, said
 from tests.operators.cases import BALANCER, COPILOT, DOCUMENTS, FOR_EVER, STRUCTURE, TRANSCRIBE, Case
 from tests.operators.conftest import Simulate
+from tests.versions import STATE_STORE
 
 FROM_THE_TRIGGER: dict[str, Any] = {}
 RESUMED: dict[str, Any] = {"end_from_trigger": False}
@@ -88,6 +89,7 @@ def test_a_retry_starts_anew(way: dict[str, Any], status_simulator: SimulatorThr
     assert len(tagger.starts) == 2
 
 
+@STATE_STORE
 @ways
 def test_left_is_the_default(way: dict[str, Any], status_simulator: SimulatorThread) -> None:
     """Nothing is cancelled that nobody asked to cancel, and a retry waits on for the same job."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowSensorTimeout
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout
 
 from airflow_status_provider.errors import InvalidInput, NotFound, RemoteJobFailed
 from airflow_status_provider.simulator import SimulatorThread

@@ -155,7 +155,8 @@ def task(monkeypatch: pytest.MonkeyPatch) -> TaskInstance:
 
     made = TaskInstance()
     monkeypatch.setattr(progress, "TICK", 0.02)
-    monkeypatch.setattr(XCom, "aset", made.aset)
-    monkeypatch.setattr(XCom, "aget_one", made.aget_one)
+    if hasattr(XCom, "aset"):
+        monkeypatch.setattr(XCom, "aset", made.aset)
+        monkeypatch.setattr(XCom, "aget_one", made.aget_one)
     monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", staticmethod(made.get_task_states))
     return made

@@ -11,6 +11,7 @@ from airflow.triggers.base import TriggerEvent
 
 from airflow_status_provider.triggers.areal import STARTING, ArealCDBalancerTrigger
 from tests.triggers.conftest import Connect, TaskInstance, again, describe, payload
+from tests.versions import TRIGGER_XCOMS
 from tests.waiting.world import World, result, until
 
 
@@ -32,6 +33,7 @@ def balancer(start: list[str], within: float = 10.0, **kwargs: Any) -> ArealCDBa
     return ArealCDBalancerTrigger(**{**given, **kwargs})
 
 
+@TRIGGER_XCOMS
 @pytest.mark.parametrize("seconds", [0.0, 0.2])
 async def test_a_run_is_started_once_and_waited_for(
     connect: Connect, task: TaskInstance, seconds: float
@@ -59,6 +61,7 @@ async def test_it_works_without_a_task_instance_too(connect: Connect) -> None:
     assert (told["phase"], told["job_id"]) == ("succeeded", here.server.starts[0])
 
 
+@TRIGGER_XCOMS
 async def test_a_restarted_triggerer_waits_for_the_run_that_was_started(
     connect: Connect, task: TaskInstance
 ) -> None:
@@ -82,6 +85,7 @@ async def test_a_restarted_triggerer_waits_for_the_run_that_was_started(
     assert len(here.server.starts) == 1
 
 
+@TRIGGER_XCOMS
 async def test_a_triggerer_lost_while_it_started_is_said(connect: Connect, task: TaskInstance) -> None:
     """Started or not, nobody knows: it is not started again, and no retry may."""
     here = await connect("areal")
@@ -91,6 +95,7 @@ async def test_a_triggerer_lost_while_it_started_is_said(connect: Connect, task:
     assert here.server.starts == []
 
 
+@TRIGGER_XCOMS
 @pytest.mark.parametrize("fault", ["truncate", 500])
 async def test_a_start_without_an_answer_is_uncertain(
     connect: Connect, task: TaskInstance, fault: str | int
@@ -109,6 +114,7 @@ async def test_a_start_without_an_answer_is_uncertain(
     assert task.xcoms["cd_balancer_start"] == STARTING
 
 
+@TRIGGER_XCOMS
 async def test_a_start_that_was_refused_is_not_uncertain(connect: Connect, task: TaskInstance) -> None:
     """The service said no: nothing was started, and that is written down as well."""
     here = await connect("areal")
@@ -141,6 +147,7 @@ async def test_credentials_refused_at_the_start_are_read_anew(
     assert len(here.server.starts) == 1
 
 
+@TRIGGER_XCOMS
 async def test_an_id_that_cannot_be_written_down_stops_nothing(connect: Connect, task: TaskInstance) -> None:
     """The run has been started and is listened to: it is waited for all the same."""
     here = await connect("areal")
@@ -162,6 +169,7 @@ async def test_an_id_that_cannot_be_written_down_stops_nothing(connect: Connect,
     assert task.xcoms == {"cd_balancer_start": STARTING}
 
 
+@TRIGGER_XCOMS
 async def test_nothing_is_started_that_cannot_be_written_down(connect: Connect, task: TaskInstance) -> None:
     """Without the first note a restart could start another: so there is no start."""
     here = await connect("areal")

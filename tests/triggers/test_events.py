@@ -20,6 +20,7 @@ from airflow_status_provider.triggers.areal import (
 )
 from airflow_status_provider.triggers.organizer import OrganizerUploadTrigger
 from tests.triggers.conftest import Connect, TaskInstance, describe, events, payload, trigger_of
+from tests.versions import TRIGGER_XCOMS
 from tests.waiting.world import CASES, SERVICES, result, until
 
 #: how each service's result tells of itself
@@ -246,6 +247,7 @@ async def test_an_event_is_the_last_thing(connect: Connect) -> None:
 # -- the result
 
 
+@TRIGGER_XCOMS
 @pytest.mark.parametrize("case", RESULTS)
 async def test_a_result_goes_straight_to_xcom(connect: Connect, task: TaskInstance, case: str) -> None:
     """Where there is a task instance, the result is stored, and the event only says so."""
@@ -259,6 +261,7 @@ async def test_a_result_goes_straight_to_xcom(connect: Connect, task: TaskInstan
     assert RESULTS[case] in json.dumps(task.xcoms["return_value"])
 
 
+@TRIGGER_XCOMS
 async def test_a_batchs_documents_go_to_xcom_too(connect: Connect, task: TaskInstance) -> None:
     """Tagger's tags come over the socket only; the trigger fetches them."""
     here = await connect("tagger-observed", speed=20)
@@ -284,6 +287,7 @@ async def test_without_a_task_instance_the_event_has_to_carry_it(connect: Connec
     assert event.xcoms["return_value"]["result"]["transcript"]
 
 
+@TRIGGER_XCOMS
 async def test_a_mapped_task_stores_its_own_result(connect: Connect, task: TaskInstance) -> None:
     """Under its own map index."""
     here = await connect("haidy")
@@ -294,7 +298,9 @@ async def test_a_mapped_task_stores_its_own_result(connect: Connect, task: TaskI
     assert task.xcoms["return_value"]["haidy_task_id"] == job_id
 
 
-@pytest.mark.parametrize(("case", "stored"), [("haidy", True), ("organizer-observed", False)])
+@pytest.mark.parametrize(
+    ("case", "stored"), [pytest.param("haidy", True, marks=TRIGGER_XCOMS), ("organizer-observed", False)]
+)
 async def test_a_large_result_is_left_to_the_worker_unless_it_is_told_only_once(
     connect: Connect, task: TaskInstance, case: str, stored: bool
 ) -> None:
@@ -314,6 +320,7 @@ async def test_a_large_result_is_left_to_the_worker_unless_it_is_told_only_once(
         assert type(event) is TriggerEvent
 
 
+@TRIGGER_XCOMS
 @pytest.mark.parametrize(("failing", "stored"), [(1, True), (2, True), (3, False)])
 async def test_a_result_that_cannot_be_stored_at_once_is_tried_again(
     connect: Connect, task: TaskInstance, monkeypatch: pytest.MonkeyPatch, failing: int, stored: bool
@@ -330,6 +337,7 @@ async def test_a_result_that_cannot_be_stored_at_once_is_tried_again(
     assert len(naps) == min(failing, 2)
 
 
+@TRIGGER_XCOMS
 async def test_a_result_told_once_that_cannot_be_stored_is_not_lost_silently(
     connect: Connect, task: TaskInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:

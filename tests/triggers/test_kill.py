@@ -17,7 +17,10 @@ from airflow_status_provider.hooks import base as hooks
 from airflow_status_provider.triggers import base
 from airflow_status_provider.triggers.base import StatusTrigger
 from tests.triggers.conftest import Connect, TaskInstance, events, trigger_of
+from tests.versions import TRIGGER_KILLS
 from tests.waiting.world import World, result, until
+
+pytestmark = TRIGGER_KILLS
 
 USER = ("__airflow_user_action__",)
 

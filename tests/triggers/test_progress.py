@@ -14,6 +14,7 @@ from airflow_status_provider.protocols.model import Phase, Update
 from airflow_status_provider.triggers import progress
 from airflow_status_provider.waiting.waiter import News
 from tests.triggers.conftest import Connect, TaskInstance, payload, trigger_of
+from tests.versions import TRIGGER_XCOMS
 from tests.waiting.world import result, until
 
 RUNNING = Update(kind="organize", job_id="j", phase=Phase.RUNNING, status="running")
@@ -48,6 +49,7 @@ async def finished() -> None:
     await until(lambda: writer._task is None)
 
 
+@TRIGGER_XCOMS
 async def test_news_is_there_while_the_task_waits(connect: Connect, task: TaskInstance, quick: None) -> None:
     """Whatever the page shows: status, counts, how it was learned, until when, which job of which service."""
     here = await connect("organizer-documented")
@@ -73,6 +75,7 @@ async def test_news_is_there_while_the_task_waits(connect: Connect, task: TaskIn
     assert told["seen_at"] <= time.time()
 
 
+@TRIGGER_XCOMS
 async def test_a_short_wait_writes_nothing(connect: Connect, task: TaskInstance) -> None:
     """The task itself wrote the first entry just before, and after the end nobody looks."""
     here = await connect("organizer-documented", speed=10)
@@ -85,6 +88,7 @@ def one_report() -> progress.Report:
     return progress.Report(lambda: WHERE, lambda: FACTS)
 
 
+@TRIGGER_XCOMS
 async def test_of_much_news_the_latest_is_written(
     task: TaskInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,6 +115,7 @@ async def test_after_the_end_nothing_is_written(task: TaskInstance, monkeypatch:
     assert entries(task) == []
 
 
+@TRIGGER_XCOMS
 async def test_an_airflow_that_stores_nothing_is_no_trouble(
     connect: Connect, task: TaskInstance, quick: None
 ) -> None:
@@ -124,6 +129,7 @@ async def test_an_airflow_that_stores_nothing_is_no_trouble(
     assert (await result(waiting))["phase"] == "succeeded"
 
 
+@TRIGGER_XCOMS
 async def test_an_airflow_that_hangs_holds_up_no_end(
     connect: Connect, task: TaskInstance, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,6 +150,7 @@ async def test_an_airflow_that_hangs_holds_up_no_end(
     never.set()
 
 
+@TRIGGER_XCOMS
 async def test_many_waits_share_one_writer(task: TaskInstance, quick: None) -> None:
     """However many waits have news, there is one task, and none when all is written."""
     before = asyncio.all_tasks()
@@ -156,6 +163,7 @@ async def test_many_waits_share_one_writer(task: TaskInstance, quick: None) -> N
     assert asyncio.all_tasks() == before
 
 
+@TRIGGER_XCOMS
 async def test_texts_are_kept_short(task: TaskInstance, quick: None) -> None:
     """Whatever the service sends: an entry is small."""
     report = one_report()
@@ -168,7 +176,7 @@ async def test_before_airflow_3_3_only_the_task_writes(
     connect: Connect, task: TaskInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where a trigger can store nothing, there is nobody to tell the news to."""
-    monkeypatch.delattr(XCom, "aset")
+    monkeypatch.delattr(XCom, "aset", raising=False)
     here = await connect("organizer-documented")
     job_id = here.add()
     here.end(job_id)

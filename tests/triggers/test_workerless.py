@@ -16,12 +16,14 @@ from airflow_status_provider.sensors.areal import ArealCopilotSensor, ArealDocum
 from airflow_status_provider.sensors.organizer import OrganizerJobSensor
 from airflow_status_provider.triggers.areal import ArealDocumentTrigger
 from tests.triggers.conftest import Connect, events
+from tests.versions import START_FROM_TRIGGER
 
 
 def kwargs_of(sensor: Any) -> dict[str, Any]:
     return dict(sensor.start_trigger_args.trigger_kwargs)
 
 
+@START_FROM_TRIGGER
 def test_the_scheduler_is_told_everything() -> None:
     """Fields as they were written, and how long; the trigger's class is public."""
     sensor = ArealCopilotSensor(
@@ -66,6 +68,7 @@ def test_a_wait_on_a_worker_cannot_begin_elsewhere() -> None:
         OrganizerJobSensor(task_id="t", job_id="1", deferrable=False, start_from_trigger=True)
 
 
+@START_FROM_TRIGGER
 async def test_the_trigger_takes_the_rendered_fields(connect: Connect) -> None:
     """What the triggerer has rendered is waited for, within the time since the task's start."""
     here = await connect("areal")
