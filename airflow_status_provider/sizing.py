@@ -16,8 +16,12 @@ EMPTY = 350
 #: waits that one triggerer was measured with, and the ends a second that it hands to the database
 CARRIED = 10_000
 ENDS = 150
+#: standard deviations by which waits that begin at random are allowed to be more than on average
+CHANCE = 4.0
 #: reads of a wait besides those in its middle: on the worker, when its socket is open, at its end
 READS = 3
+#: rows that a wait writes, most of them Airflow's own: four fifths in its start and deferral, one at its end
+ROWS = 30
 #: sockets of an account in each triggerer, and for each wait
 SOCKETS = {"areal": (1, 0), "tagger": (0, 1), "organizer": (1, 0), "haidy": (0, 0)}
 
@@ -31,6 +35,7 @@ class Size:
     mebibytes: int
     sockets: int
     ends: float
+    rows: float
     reads_by_push: float | None
     reads_by_polling: float
 
@@ -40,24 +45,27 @@ class Size:
         yield "memory", f"{self.mebibytes} MiB a triggerer while one is lost"
         yield "sockets", f"{self.sockets} to the service"
         yield "ends", f"{self.ends:.1f} a second; a triggerer hands {ENDS} to the database"
+        yield "database", f"{self.rows:.0f} rows a second are written for these waits"
         if self.reads_by_push is not None:
             yield "requests", f"{self.reads_by_push:.1f} a second while sockets work"
         yield "requests", f"{self.reads_by_polling:.1f} a second while all waits poll"
 
 
 def size(waits: int, mean_minutes: float, service: str, *, poll_interval: float = 5.0) -> Size:
-    """What ``waits`` at a time need, each of which lasts ``mean_minutes`` on average."""
+    """What ``waits`` at a time need on average, each of which lasts ``mean_minutes`` on average."""
     ends = waits / (mean_minutes * 60.0)
-    needed = max(math.ceil(waits / CARRIED), math.ceil(ends / ENDS))
+    most = math.ceil(waits + CHANCE * math.sqrt(waits))
+    needed = max(math.ceil(most / CARRIED), math.ceil(ends / ENDS))
     triggerers = needed + 1
     shared, each = SOCKETS[service]
     sockets = shared * triggerers + each * waits
     return Size(
         triggerers=triggerers,
-        capacity=math.ceil(waits / needed),
-        mebibytes=EMPTY + math.ceil(waits / needed * (OURS + AIRFLOWS) / 1024),
+        capacity=math.ceil(most / needed),
+        mebibytes=EMPTY + math.ceil(most / needed * (OURS + AIRFLOWS) / 1024),
         sockets=sockets,
         ends=ends,
+        rows=ROWS * ends,
         reads_by_push=READS * ends + waits / (poll_interval * RECONCILE) if sockets else None,
         reads_by_polling=READS * ends + waits / (poll_interval * SLOWEST),
     )

@@ -31,7 +31,7 @@ def test_a_burst_of_short_jobs_needs_triggerers_for_its_ends() -> None:
 
 def test_sockets_grow_with_triggerers_or_with_jobs() -> None:
     """One per account and triggerer for Areal and Organizer, one per job for Tagger, none for Haidy."""
-    for service, sockets in (("areal", 11), ("organizer", 11), ("tagger", 100_000), ("haidy", 0)):
+    for service, sockets in (("areal", 12), ("organizer", 12), ("tagger", 100_000), ("haidy", 0)):
         assert size(100_000, 20.0, service).sockets == sockets
 
 
