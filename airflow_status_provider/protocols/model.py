@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 from urllib.parse import quote
 
-from pydantic_core import from_json
-
 from airflow_status_provider.errors import (
     InvalidInput,
     NotFound,
@@ -20,6 +18,7 @@ from airflow_status_provider.errors import (
     RemoteUnavailable,
     RequestRejected,
 )
+from airflow_status_provider.protocols.reading import parsed
 
 MAX_ID_LENGTH = 512
 
@@ -134,7 +133,7 @@ class Response:
 
     def json(self) -> Any:
         try:
-            return from_json(self.body)
+            return parsed(self.body)
         except ValueError:
             raise RemoteUnavailable(f"HTTP {self.status} with a body that is not JSON") from None
 
@@ -296,7 +295,7 @@ def plain(text: str, limit: int = 500) -> str:
 def error_text(response: Response) -> str:
     """What the service says went wrong, in whichever of its shapes, without echoing inputs."""
     try:
-        body = from_json(response.body)
+        body = parsed(response.body)
     except ValueError:
         return f"HTTP {response.status}"
     return f"HTTP {response.status}: {words}" if (words := complaint(body)) else f"HTTP {response.status}"

@@ -13,11 +13,17 @@ LONGEST_WORD = 100
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
+def parsed(raw: str | bytes) -> Any:
+    """Whatever JSON it is; ``ValueError`` if it is none, ``TypeError`` if it is text that is no Unicode."""
+    # not the values: ids that never come again would lie in the parser's cache, all over the memory
+    return from_json(raw, cache_strings="keys")
+
+
 def frame(raw: str | bytes) -> dict[str, Any]:
     """A frame's JSON object; an empty one for whatever is not that."""
     try:
-        value = from_json(raw)
-    except (TypeError, ValueError):  # text that is no Unicode is a TypeError to it
+        value = parsed(raw)
+    except (TypeError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
 
