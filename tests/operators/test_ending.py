@@ -146,11 +146,13 @@ def test_before_airflow_3_3_a_failure_with_retries_ends_on_a_worker(
     """Older Airflow does not retry what fails from its trigger, so such a task resumes, asked for or not."""
     monkeypatch.setattr(tasks, "RETRIES_FROM_TRIGGER", False)
     tagger = status_simulator.simulator.tagger
-    tagger.script.seconds, tagger.script.outcome = 5, "failed"
+    tagger.script.seconds = FOR_EVER
     task = Task(
         TaggerBatchOperator, documents=DOCUMENT, poll_interval=0.05, retries=retries, end_from_trigger=asked
     )
-    assert task.run().kwargs["end_from_trigger"] is not bool(retries)
+    deferred = task.run().kwargs
+    assert deferred["end_from_trigger"] is not bool(retries)
+    status_simulator.call(tagger.end, deferred["job_id"], "failed")
     assert task.resume(task.fire()).state == ("up_for_retry" if retries else "failed")
 
 
@@ -379,7 +381,7 @@ def test_the_log_tells_the_story(
 ) -> None:
     """A user reads in the task's log what was started, what it does, and how it ended."""
     tagger = status_simulator.simulator.tagger
-    tagger.script.seconds = 10
+    tagger.script.seconds = 100
     task = Task(TaggerBatchOperator, documents=DOCUMENT * 4, poll_interval=0.05)
     assert task.complete().state == "success"
     name = f"Tagger (connection 'tagger_default'), batch '{tagger.starts[0]}': "

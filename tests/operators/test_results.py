@@ -136,7 +136,7 @@ def test_dag_test_brings_the_result_too(
 ) -> None:
     """``dag.test``, which has no task instance for the trigger and drops what was deferred with."""
     arguments = case.arguments(status_simulator, tmp_path)
-    case.remote(status_simulator).script.seconds = 5
+    case.remote(status_simulator).script.seconds = 100
     task = Task(case.operator, **arguments)
     assert task.run().state == "deferred"
     assert task.inline().state == "success", said(task)
