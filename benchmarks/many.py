@@ -68,6 +68,8 @@ def measure(who: str, n: int, seconds: float) -> dict[str, Any]:
         with AirflowStack(DAGS, connections={"bench": described}, env=env) as stack:
             stack.api.wait_for_dag(who)
             triggerer = psutil.Process(stack._processes["triggerer"].pid)
+            wait_for(stack, f"{who}_first", stack.api.trigger(f"{who}_first"), "deferred", 1, 120)
+            time.sleep(10)
             before = resident(triggerer)
             stack.api.set_paused(who, False)
             run_id = stack.api.trigger(who)

@@ -15,6 +15,13 @@ MANY = int(os.environ.get("MANY", "2000"))
 HALVES = [range(MANY // 2), range(MANY // 2, MANY)]
 AT_ONCE = 20_000
 
+# what is imported and opened once is no wait's
+with DAG("ours_first", schedule=None, catchup=False):
+    ArealDocumentSensor(task_id="wait", areal_conn_id="bench", document_id="first", timeout=7200)
+
+with DAG("idle_first", schedule=None, catchup=False):
+    IdleSensor(task_id="wait", path=os.environ.get("OVER", ""), number=0)
+
 with DAG("ours", schedule=None, catchup=False, max_active_tasks=AT_ONCE):
     for index, half in enumerate(HALVES):
         ArealDocumentSensor.partial(
