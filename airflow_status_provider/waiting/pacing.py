@@ -25,8 +25,9 @@ RAISE = 0.05
 RAISE_BOLDLY = 0.25
 RAISE_MOST = 1.0
 RAISE_EVERY = 30.0
-#: requests a second
+#: requests a second; a rate above the most is none, and the next refusal tells a new one at once
 LEAST_RATE = 1.0
+MOST_RATE = 10_000.0
 
 
 def spread(seconds: float) -> float:
@@ -78,6 +79,8 @@ class Budget:
             self.rate *= 1.0 + self._step
             self._step = min(RAISE_MOST, 2.0 * self._step)
             self._raised_at = now
+            if self.rate > MOST_RATE:
+                self.rate = None
         return self._slot
 
     def sent(self, now: float) -> None:
@@ -95,12 +98,13 @@ class Budget:
         lasted = self._age(now)
         if self._answered >= EVIDENCE:
             if self.rate is None:
-                rate = LOWER * self._answered / (lasted + pause)
+                rate, self._step = LOWER * self._answered / (lasted + pause), RAISE_BOLDLY
             else:
                 rate, self._step = LOWER * self.rate, RAISE
             self.rate = max(LEAST_RATE, rate)
-        self._refused_at = self._raised_at = now
-        self._since, self._answered, self._slot = now + pause, 0.0, now + pause
+        self._refused_at = now
+        self._raised_at = self._since = self._slot = now + pause
+        self._answered = 0.0
 
     def _age(self, now: float) -> float:
         """Forget what was long ago; seconds that the count is about."""

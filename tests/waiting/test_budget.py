@@ -105,6 +105,30 @@ def test_a_limit_that_is_lifted_is_noticed() -> None:
     assert budget.rate > 10 * low
 
 
+def test_a_pause_is_no_time_without_a_refusal() -> None:
+    """While nothing is asked nothing can be refused: a long pause does not undo what was learned."""
+    budget = Budget()
+    for moment in range(100):
+        budget.answered(moment / 10)
+    budget.refused(9.9, 10.0, 3600.0)
+    rate = budget.rate
+    for second in range(10, 3640, 5):  # news and new waits wake whoever asks
+        budget.next_slot(float(second))
+    assert budget.rate == rate
+
+
+def test_a_limit_that_comes_back_is_learned_at_once() -> None:
+    """A day after the only refusal the next one tells the rate again."""
+    budget = talk(20.0, 60.0)[2]
+    for second in range(60, 86_460, 10):
+        budget.next_slot(float(second))
+    for moment in range(100):
+        budget.answered(86_460 + moment / 10)
+    budget.refused(86_469.9, 86_470.0, 1.0)
+    assert budget.rate is not None
+    assert 5.0 < budget.rate < 10.0
+
+
 @given(
     st.lists(
         st.tuples(
