@@ -5,7 +5,7 @@ Only what is known, and of an address never what may be secret in it: a user, a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -18,11 +18,10 @@ class Place(NamedTuple):
     name: str
 
 
-def on_worker(files: Sequence[str] | str) -> list[Place]:
+def on_worker(files: object) -> list[Place]:
     """Files where the task runs; by the end of the wait they may be gone."""
-    return [
-        Place("file", str(Path(path).absolute())) for path in ([files] if isinstance(files, str) else files)
-    ]
+    several = files if isinstance(files, list | tuple) else [files]
+    return [Place("file", str(Path(path).absolute())) for path in several if isinstance(path, str | Path)]
 
 
 def on_server(base: str, path: str) -> Place:
@@ -37,10 +36,13 @@ def of_service(service: str, base: str, name: str) -> Place:
 
 def at_url(url: str) -> Place | None:
     """What an http address or an S3 one names; None for any other text."""
-    scheme = urlsplit(url).scheme
+    try:
+        scheme, _, path, _, _ = parts = urlsplit(url)
+        parts.port  # noqa: B018 - it raises: what is no port may be half of a password that holds a "/"
+    except ValueError:
+        return None
     if scheme not in ("http", "https", "s3") or not _authority(url):
         return None
-    path = urlsplit(url).path
     return Place(f"{scheme}://{_authority(url)}", path.lstrip("/") if scheme == "s3" else path or "/")
 
 

@@ -138,3 +138,33 @@ def test_addresses_lose_what_may_be_secret(status_simulator: SimulatorThread) ->
     for given in (records, records[1]):
         facets = told(HaidyStructureOperator(task_id="t", records=given).get_openlineage_facets_on_start())
         assert facets[0] == [("https://files.example", "/f.pdf")]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "https://user:sec/ret@files.example/f.pdf",
+        "https://user:secret#1@files.example/f.pdf",
+        "s3://AKIA:sec/ret@bucket/f.pdf",
+        "https://[secret/f.pdf",
+    ],
+)
+def test_an_address_that_is_none_hides_only_itself(path: str) -> None:
+    """A password that nobody quoted looks like a host and a port: it is not told, and the others are."""
+    documents = [{"file_path": path}, {"file_path": "https://files.example/f.pdf"}]
+    facets = told(TaggerBatchOperator(task_id="t", documents=documents).get_openlineage_facets_on_start())
+    assert facets[0] == [("https://files.example", "/f.pdf")]
+
+
+def test_files_may_be_given_in_every_way_that_an_operator_takes() -> None:
+    """A path, a text, several, or what a template has made of it."""
+    here = ("file", str(Path.cwd() / "visit.mp3"))
+    for given, expected in (
+        (Path("visit.mp3"), [here]),
+        ("visit.mp3", [here]),
+        ([Path("visit.mp3"), "visit.mp3"], [here]),
+        (None, []),
+        ([None], []),
+    ):
+        operator = TRANSCRIBE.operator(task_id="t", audio_files=given, language="de")
+        assert told(operator.get_openlineage_facets_on_start()) == (expected, [])
