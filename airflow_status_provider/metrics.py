@@ -30,7 +30,7 @@ def switch_on() -> None:
 def send(service: str, counts: Counts) -> None:
     """The gauges as they are, and by how much the counters have grown."""
     for name in GAUGES:
-        _tell("gauge", name, getattr(counts, name), service=service, hostname=_hostname())
+        _tell("gauge", name, getattr(counts, name), service=service)
     for name in COUNTERS:
         now = getattr(counts, name)
         grown = now - _sent.get((service, name), 0)
@@ -48,6 +48,8 @@ def ended(service: str, outcome: Outcome) -> None:
 
 def _tell(verb: str, name: str, value: object, **tags: str) -> None:
     try:
+        if verb == "gauge":
+            tags["hostname"] = _hostname()
         if not _tagged():
             name = ".".join([name, *(tag.replace(".", "_") for tag in tags.values())])
         getattr(_stats(), verb)(f"airflow_status.{name}", value, tags=tags)
@@ -81,4 +83,7 @@ def _hostname() -> str:
 
 
 def _is_on(name: str) -> bool:
-    return bool(conf.getboolean("metrics", name, fallback=False))
+    try:
+        return bool(conf.getboolean("metrics", name, fallback=False))
+    except Exception:  # noqa: BLE001 - neither yes nor no: what Airflow raises then depends on its release
+        return False

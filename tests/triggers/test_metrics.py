@@ -150,6 +150,27 @@ async def test_broken_metrics_are_no_trouble_of_the_waits(
     await one_wait(await connect("areal"))
 
 
+async def test_a_host_without_a_name_is_no_trouble_either(
+    connect: Connect, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where its name cannot be had, what needs it is not sent; the wait ends, and the account closes whole."""
+    monkeypatch.setenv("AIRFLOW__METRICS__OTEL_ON", "True")
+    monkeypatch.setenv("AIRFLOW__CORE__HOSTNAME_CALLABLE", "no.such.callable")
+    metrics._hostname.cache_clear()
+    await one_wait(await connect("areal"))
+    await until(lambda: recorder.values("polls"))
+    assert recorder.values("waiters") == []
+
+
+async def test_a_switch_that_is_no_switch_is_off(
+    connect: Connect, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistake in the configuration of metrics ends no wait."""
+    monkeypatch.setenv("AIRFLOW__METRICS__STATSD_ON", "perhaps")
+    await one_wait(await connect("haidy"))
+    assert recorder == []
+
+
 async def test_an_airflow_without_such_metrics_is_told_nothing(
     connect: Connect, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
