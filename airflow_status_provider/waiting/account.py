@@ -92,6 +92,7 @@ class Account:
             stream.leave(waiter)
             if stream.key and not stream.waiters:
                 self._close_stream(stream.key)
+        waiter.forget()
 
     def stream_for(self, job_id: str) -> Stream | None:
         """The socket that carries this job's news, opening it if it is not open yet."""

@@ -114,6 +114,13 @@ class Waiter:
             # who waited may have gone in this very moment: nothing that asyncio need complain about
             self.future.exception()
 
+    def forget(self) -> None:
+        """Nobody waits any more: who still lists it keeps no result and no task alive."""
+        self.future = asyncio.get_running_loop().create_future()
+        self.future.cancel()
+        self.tracker.latest = None
+        self._told = None
+
     def note(self, update: Update, how: str) -> None:
         """Say what changed, and remember how fast things go."""
         told = (update.status, update.progress, update.processed, update.failed, update.total)

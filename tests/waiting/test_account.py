@@ -7,17 +7,19 @@ import contextlib
 import gc
 import logging
 import warnings
+import weakref
 from typing import Any
 
 import pytest
 
 from airflow_status_provider.errors import AuthenticationFailed
 from airflow_status_provider.protocols import areal
-from airflow_status_provider.protocols.model import Phase
+from airflow_status_provider.protocols.model import Phase, Update
 from airflow_status_provider.simulator import SimulatorThread
 from airflow_status_provider.waiting import account, stream
 from airflow_status_provider.waiting.account import account_of
 from airflow_status_provider.waiting.wait import wait
+from airflow_status_provider.waiting.waiter import News
 from tests.waiting.conftest import Make
 from tests.waiting.world import CASES, SERVICES, World, endpoint, result, until
 
@@ -278,3 +280,30 @@ async def test_a_task_that_times_out_in_this_moment_is_stopped_all_the_same() ->
     await asyncio.wait({task}, timeout=2.0)
     assert task.cancelled()
     assert len(deadlines) > 1  # it was still the timeout that was seen at first
+
+
+async def test_a_wait_that_has_ended_keeps_nothing_alive(world: Make) -> None:
+    """Its account goes on for another: neither its result nor whoever was told its news stays with it."""
+    here = await world("haidy")
+    other = here.wait(here.add(), poll=60.0)
+    jobs = [here.add() for _ in range(5)]
+    hearers = [Hearer() for _ in jobs]
+    told = [weakref.ref(hearer) for hearer in hearers]
+    waits = [here.wait(job, told=hearer) for job, hearer in zip(jobs, hearers, strict=True)]
+    del hearers
+    await here.listening()
+    for job_id in jobs:
+        here.end(job_id)
+    await asyncio.wait(waits)
+    here.tasks[:] = [other]
+    del waits
+    gc.collect()
+    assert not [one for one in gc.get_objects() if isinstance(one, Update) and one.job_id in jobs]
+    assert [ref() for ref in told] == [None] * 5
+
+
+class Hearer:
+    """Who is told a wait's news: a trigger with its task, its DAG and all."""
+
+    def __call__(self, news: News) -> None:
+        pass
