@@ -68,7 +68,7 @@ try:
     from airflow.dag_processing.dagbag import DagBag
 except ImportError:  # Airflow 3.1
     from airflow.models.dagbag import DagBag
-bag = DagBag(sys.argv[1], include_examples=False)
+bag = DagBag(sys.argv[1])  # its examples are off, by environment
 print(json.dumps([sorted(bag.dags), bag.import_errors]))
 """
 
