@@ -387,6 +387,7 @@ async def budget_ours(run: Run) -> None:
     run.found |= {
         "requests": told["count"]["requests"],
         "refused": told["count"].get("refused", 0),
+        "late_median": statistics.median(late),
         "longest_of_median": late[-1] / statistics.median(late),
         "failed": len(failed),
         "seconds_in_all": time.monotonic() - began,
