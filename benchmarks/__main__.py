@@ -111,7 +111,7 @@ def table(found: list[dict[str, Any]], many: int) -> None:
             print(
                 f"{row['n']} waits, 20 requests/s allowed, Retry-After as {form}: {row['requests']} requests, "
                 f"{row['refused'] / row['requests']:.2%} refused, longest wait {row['longest_of_median']:.2f}x "
-                f"the median, {row['failed']} failed, {row['seconds_in_all']:.0f} s"
+                f"the median of {row['late_median']:.0f} s, {row['failed']} failed, {row['seconds_in_all']:.0f} s"
             )
 
 

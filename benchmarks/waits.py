@@ -384,11 +384,12 @@ async def budget_ours(run: Run) -> None:
     await asyncio.gather(*tasks)
     told = await run.control("ended")
     late = sorted(run.arrived[job] - told["ended"][job] for job in run.jobs)
+    median = statistics.median(late)
     run.found |= {
         "requests": told["count"]["requests"],
         "refused": told["count"].get("refused", 0),
-        "late_median": statistics.median(late),
-        "longest_of_median": late[-1] / statistics.median(late),
+        "late_median": median,
+        "longest_of_median": late[-1] / median,
         "failed": len(failed),
         "seconds_in_all": time.monotonic() - began,
     }

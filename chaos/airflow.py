@@ -115,7 +115,7 @@ class Run:
 
         def taken_over() -> bool:
             jobs = [each["triggerer_job"] for each in self._waiting()]
-            return all(job and job["hostname"] != "triggerer-1" for job in jobs)
+            return bool(jobs) and all(job and job["hostname"] != "triggerer-1" for job in jobs)
 
         def scheduler() -> None:
             stack.kill("scheduler")
@@ -181,8 +181,8 @@ class Run:
         for name, service in self._services.items():
             if len(service.starts) != self._each:
                 yield f"{len(service.starts)} jobs were started in {name}, not {self._each}"
-            if cancels := sum("cancel" in seen.path for seen in self._simulated.simulator.requests):
-                yield f"{cancels} requests to cancel something"
+        if cancels := sum("cancel" in seen.path for seen in self._simulated.simulator.requests):
+            yield f"{cancels} requests to cancel something"
         for each in self._stack.api.task_instances(DAG_ID, self.run_id):
             if (each["state"], each["try_number"]) != ("success", 1):
                 yield f"{each['task_id']} {each['map_index']}: {each['state']}, try {each['try_number']}"

@@ -59,9 +59,10 @@ def herd(interval: float, waiting: int, rate: float = 100.0) -> float:
 class Budget:
     """How many requests a second an account may send: as many as it likes, until the service says "later".
 
-    The first refusal tells the rate: what was answered lately, over that time and the pause that was asked
-    for. Later ones lower it a little, and time without any raises it a little, so that a limit is kept to
-    without being met all the time. Requests are spaced evenly: a burst would meet a limit that a rate keeps.
+    The first refusal that follows some answers tells the rate: what was answered lately, over that time and
+    the pause that was asked for. Later ones lower it a little, and time without any raises it, the longer the
+    more, so that a limit is kept to without being met all the time. Requests are spaced evenly: a burst would
+    meet a limit that a rate keeps.
     """
 
     def __init__(self) -> None:

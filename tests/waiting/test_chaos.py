@@ -7,7 +7,6 @@ import gc
 import os
 import random
 import time
-from typing import Any
 
 import pytest
 
@@ -17,6 +16,7 @@ from airflow_status_provider.simulator import Faults, SimulatorThread
 from airflow_status_provider.waiting import polling
 from airflow_status_provider.waiting.wait import wait
 from airflow_status_provider.waiting.waiter import Outcome
+from chaos.weather import faults
 from tests.waiting.conftest import Make
 from tests.waiting.world import CASES, ENDLESS, SERVICES, World
 
@@ -34,30 +34,6 @@ ENDINGS = {
     "organizer": {"completed": Phase.SUCCEEDED, "failed": Phase.FAILED},
     "haidy": {"DONE": Phase.SUCCEEDED, "FAILED": Phase.FAILED},
 }
-
-
-def faults(chance: random.Random) -> list[tuple[str, Any]]:
-    """What may go wrong for a while; nothing that rightly ends a wait."""
-    passing = [408, 425, 429, 500, 502, 503, 504]
-    return [
-        ("silent_socket", True),
-        ("half_open", True),
-        ("lose_terminal", True),
-        ("duplicate", True),
-        ("reorder", True),
-        ("garbage", True),
-        ("drop_every", chance.uniform(0.05, 0.5)),
-        ("refuse_upgrade", chance.choice([401, 403, 404, 429, 500, 503])),
-        ("close_after_open", chance.choice([1000, 1001, 1008, 1011, 1012, 1013, 4401])),
-        ("rest_status", chance.choice(passing)),
-        ("rest_fail_next", chance.choices(passing, k=chance.randrange(1, 30))),
-        ("retry_after", "0"),
-        ("truncate", True),
-        ("wrong_content_type", True),
-        ("redirect", "http://127.0.0.1:9/"),
-        ("slow", chance.uniform(0.01, 0.2)),
-        ("down", True),
-    ]
 
 
 async def storm(here: World, chance: random.Random) -> None:
