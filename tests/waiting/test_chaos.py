@@ -16,7 +16,7 @@ from airflow_status_provider.simulator import Faults, SimulatorThread
 from airflow_status_provider.waiting import polling
 from airflow_status_provider.waiting.wait import wait
 from airflow_status_provider.waiting.waiter import Outcome
-from chaos.weather import faults
+from chaos.weather import ENDINGS, faults
 from tests.waiting.conftest import Make
 from tests.waiting.world import CASES, ENDLESS, SERVICES, World
 
@@ -28,12 +28,6 @@ DEADLINE = 3.0
 #: in virtual time, by the package chaos
 PATIENCE = 10.0
 SEED = 20261122
-ENDINGS = {
-    "areal": {"completed": Phase.SUCCEEDED, "failed": Phase.FAILED},
-    "tagger": {"completed": Phase.SUCCEEDED, "failed": Phase.FAILED, "cancelled": Phase.CANCELLED},
-    "organizer": {"completed": Phase.SUCCEEDED, "failed": Phase.FAILED},
-    "haidy": {"DONE": Phase.SUCCEEDED, "FAILED": Phase.FAILED},
-}
 
 
 async def storm(here: World, chance: random.Random) -> None:
