@@ -2,7 +2,8 @@
 
 1. A read that is due runs as soon as the account may ask; at most ``MAX_READS`` at once.
 2. "Later" (429, or 503 with Retry-After) pauses the account, not the wait that happened to hear it, and
-   teaches it the rate that it keeps to from then on; whose read is longest due comes first.
+   teaches it the rate that it keeps to from then on; whose read is longest due comes first, and whom "later"
+   hit keeps its turn, once.
 3. A service that cannot be reached pauses the account with full jitter; one probe then goes first.
 4. An answer that makes no sense for one job (5xx, not JSON) slows that job's wait only.
 5. At a wait's deadline one last read decides, pause or not; if no answer comes, once more over a new
@@ -78,11 +79,13 @@ class Poller:
 
     def schedule(self, waiter: Waiter, seconds: float) -> None:
         """Read in so many seconds."""
+        due = max(time.monotonic() + seconds, waiter.last_read + MIN_GAP)
+        self._plan(waiter, math.ceil(due / TICK) * TICK if seconds > 20 * TICK else due)
+
+    def _plan(self, waiter: Waiter, due: float) -> None:
         if waiter.future.done() or waiter.expired or not waiter.tracker.kind.readable:
             return
-        now = time.monotonic()
-        due = max(now + seconds, waiter.last_read + MIN_GAP)
-        waiter.due = math.ceil(due / TICK) * TICK if seconds > 20 * TICK else due
+        waiter.due = due
         heapq.heappush(self._queue, (waiter.due, next(self._order), waiter))
         if len(self._queue) > self._roomy:
             self._queue = [entry for entry in self._queue if _counts(entry)]
@@ -111,9 +114,9 @@ class Poller:
                 if pause > 0:
                     await self._sleep(pause)
                 else:
-                    waiter = heapq.heappop(self._queue)[2]
+                    due, _, waiter = heapq.heappop(self._queue)
                     self._budget.sent(time.monotonic())
-                    waiter.reading, waiter.due = self._spawn(waiter, self._read(waiter)), None
+                    waiter.reading, waiter.due = self._spawn(waiter, self._read(waiter, due)), None
         finally:
             reads = tuple(self._reads)
             for task in reads:
@@ -145,7 +148,7 @@ class Poller:
             async with asyncio.timeout(None if seconds == float("inf") else seconds):
                 await self._wake.wait()
 
-    async def _read(self, waiter: Waiter) -> None:
+    async def _read(self, waiter: Waiter, due: float) -> None:
         how = "push" if waiter.hinted else "poll"
         waiter.hinted = waiter.again = False
         try:
@@ -162,8 +165,8 @@ class Poller:
             if waiter.again:
                 self.sooner(waiter, 0.0)
         except RemoteUnavailable as error:
+            self._again(waiter, due)
             waiter.trouble(error)
-            self.schedule(waiter, self._delay(waiter, error))
         except Exception as error:  # noqa: BLE001 - a bug of ours must end this wait, not hang it
             self._blame(waiter, error)
 
@@ -222,11 +225,15 @@ class Poller:
             self._pause(pause)
             raise
 
-    def _delay(self, waiter: Waiter, error: RemoteUnavailable) -> float:
-        if self._paused_until > time.monotonic():
-            return 0.0  # until the account's pause is over
-        waiter.unchanged += 1
-        return waiter.next_read(push=False)
+    def _again(self, waiter: Waiter, due: float) -> None:
+        """Plan the read that follows one without an answer; ``due``: when that one was."""
+        if self._paused_until <= time.monotonic():
+            waiter.unchanged += 1
+            self.schedule(waiter, waiter.next_read(push=False))
+        elif waiter.troubled:
+            self.schedule(waiter, 0.0)
+        else:
+            self._plan(waiter, due)
 
     def _pause(self, seconds: float) -> None:
         self._paused_until = max(self._paused_until, time.monotonic() + seconds)

@@ -44,7 +44,6 @@ class Waiter:
         "_logged",
         "_rate",
         "_told",
-        "_trouble",
         "again",
         "alive_at",
         "context",
@@ -58,6 +57,7 @@ class Waiter:
         "reading",
         "stall",
         "tracker",
+        "troubled",
         "trusting",
         "unchanged",
         "where",
@@ -93,7 +93,8 @@ class Waiter:
         self._last: tuple[object, ...] = (None,) * 5
         self._logged: tuple[str, float] = ("", 0.0)
         self._rate: tuple[float, float] | None = None
-        self._trouble = False
+        # whether the last read brought no usable answer
+        self.troubled = False
         self._told = told
         # shared tasks run in the context of whoever came first: each wait logs, and is read, in its own
         self.context = contextvars.copy_context()
@@ -148,13 +149,13 @@ class Waiter:
 
     def trouble(self, error: Exception) -> None:
         """Said once an outage, in this wait's own log."""
-        if not self._trouble:
-            self._trouble = True
+        if not self.troubled:
+            self.troubled = True
             self._say(logging.WARNING, f"no status for now, trying on until the deadline: {error}")
 
     def recovered(self) -> None:
-        if self._trouble:
-            self._trouble = False
+        if self.troubled:
+            self.troubled = False
             self._say(logging.INFO, "the service answers again")
 
     def next_read(self, push: bool) -> float:

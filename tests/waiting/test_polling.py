@@ -159,6 +159,44 @@ async def test_a_rate_limit_is_lived_with(world: Make) -> None:
         assert (await result(waiting)).update.phase is Phase.SUCCEEDED
 
 
+async def test_a_read_that_was_refused_keeps_its_turn(world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whom "later" hit is asked for first when the pause is over: a long queue would make it wait twice."""
+    monkeypatch.setattr(polling, "MAX_READS", 1)
+    here = await world("organizer-documented")
+    spoil_sockets(here)
+    here.server.faults.slow = 0.01
+    for job_id in (here.add() for _ in range(20)):
+        here.wait(job_id, poll=0.05)
+    await until(lambda: here.reads() >= 40)
+    here.server.faults.rest_fail_next = [429]
+    await until(lambda: refused(here))
+    await until(lambda: len(here.sim.requests) > refused(here)[0] + 1)
+    at = refused(here)[0]
+    assert here.sim.requests[at + 1].path == here.sim.requests[at].path
+
+
+async def test_a_job_that_is_always_refused_keeps_nobody_from_a_turn(
+    world: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its turn is kept once: then the others are asked for before it is again."""
+    monkeypatch.setattr(polling, "MAX_READS", 1)
+    here = await world("organizer-documented")
+    spoil_sockets(here)
+    jobs = [here.add() for _ in range(10)]
+    waits = [here.wait(job_id, poll=0.05) for job_id in jobs]
+    await until(lambda: here.reads() >= 20)
+    here.server.jobs[jobs[0]].faults.rest_status = 429
+    await until(lambda: len(refused(here)) >= 3)
+    for job_id in jobs[1:]:
+        here.end(job_id)
+    for waiting in waits[1:]:
+        assert (await result(waiting)).update.phase is Phase.SUCCEEDED
+
+
+def refused(here: World) -> list[int]:
+    return [number for number, seen in enumerate(here.sim.requests) if seen.status == 429]
+
+
 async def test_the_pause_is_the_accounts_not_everybodys(world: Make) -> None:
     """Another account goes on reading while the first is told "later"."""
     here = await world("areal")
