@@ -1,6 +1,7 @@
 """All status reads of one account: one queue, paced for all, asked for by anybody.
 
-1. A read that is due runs as soon as the account may ask; at most ``MAX_READS`` at once.
+1. A read that is due runs as soon as the account may ask; at most ``MAX_READS`` at once, and fewer at first,
+   for what is under way when a limit is met for the first time is refused with it.
 2. "Later" (429, or 503 with Retry-After) pauses the account, not the wait that happened to hear it, and
    teaches it the rate that it keeps to from then on; whose read is longest due comes first, and whom "later"
    hit keeps its turn, once.
@@ -40,6 +41,9 @@ from airflow_status_provider.waiting.pacing import Budget
 from airflow_status_provider.waiting.waiter import Waiter
 
 MAX_READS = 16
+FIRST_READS = 4
+#: one more at once for so many answers
+GROWTH = 8
 LAST_READ_TIMEOUT = 10.0
 #: of this, the first try may take so much
 FIRST_TRY = 0.4
@@ -73,6 +77,7 @@ class Poller:
         self._wake = asyncio.Event()
         self._budget = Budget()
         self._paused_until = 0.0
+        self._at_once = float(FIRST_READS)
         self._failures = 0
         self._failed_at = 0.0
         self._reads: set[asyncio.Task[None]] = set()
@@ -137,7 +142,7 @@ class Poller:
         queue = self._queue
         while queue and not _counts(queue[0]):
             heapq.heappop(queue)
-        if not queue or len(self._reads) >= (1 if self._failures else MAX_READS):
+        if not queue or len(self._reads) >= (1 if self._failures else int(self._at_once)):
             return float("inf")  # a new entry or a finished read wakes the loop
         now = time.monotonic()
         return max(queue[0][0], self._paused_until, self._budget.next_slot(now)) - now
@@ -211,6 +216,7 @@ class Poller:
             self._failures = 0
             if response.status != TOO_MANY:
                 self._budget.answered(time.monotonic())
+                self._at_once = min(MAX_READS, self._at_once + 1 / GROWTH)
             return waiter.tracker.read(response, time.monotonic())
         except NotSent:
             if sent_at >= self._failed_at:  # what was under way when the last one failed is the same failure

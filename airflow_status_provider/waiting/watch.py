@@ -47,13 +47,13 @@ class Watch(Waiter):
 
     def trouble(self, error: Exception) -> None:
         """Said once an outage, in this watch's own log."""
-        if not self._trouble:
-            self._trouble = True
+        if not self.troubled:
+            self.troubled = True
             self._say(logging.WARNING, f"none for now, and what happens meanwhile is not told later: {error}")
 
     def recovered(self) -> None:
-        if self._trouble:
-            self._trouble = False
+        if self.troubled:
+            self.troubled = False
             self._say(logging.INFO, "listening again")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -159,27 +160,47 @@ async def test_a_rate_limit_is_lived_with(world: Make) -> None:
         assert (await result(waiting)).update.phase is Phase.SUCCEEDED
 
 
+async def test_a_service_is_asked_little_at_once_until_it_answers(world: Make) -> None:
+    """Whatever is under way when a limit is met for the first time is refused; later there may be more."""
+    here = await world("organizer-documented")
+    spoil_sockets(here)
+    here.server.faults.slow = 0.1
+    for job_id in (here.add() for _ in range(60)):
+        here.wait(job_id, poll=0.05)
+    await until(lambda: here.reads() >= 5)
+    assert under_way(here) <= polling.FIRST_READS
+    await until(lambda: under_way(here) == polling.MAX_READS)
+
+
+def under_way(here: World) -> int:
+    return sum(seen.status == 0 for seen in here.sim.requests)
+
+
 async def test_a_read_that_was_refused_keeps_its_turn(world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whom "later" hit is asked for first when the pause is over: a long queue would make it wait twice."""
-    monkeypatch.setattr(polling, "MAX_READS", 1)
+    monkeypatch.setattr(polling, "FIRST_READS", 1)
+    monkeypatch.setattr(polling, "GROWTH", math.inf)
     here = await world("organizer-documented")
     spoil_sockets(here)
     here.server.faults.slow = 0.01
     for job_id in (here.add() for _ in range(20)):
         here.wait(job_id, poll=0.05)
     await until(lambda: here.reads() >= 40)
+    here.server.faults.retry_after = "1"
     here.server.faults.rest_fail_next = [429]
     await until(lambda: refused(here))
-    await until(lambda: len(here.sim.requests) > refused(here)[0] + 1)
-    at = refused(here)[0]
-    assert here.sim.requests[at + 1].path == here.sim.requests[at].path
+    path, reads = refused(here)[0], here.reads()
+    seen = here.sim.count("organizer", path)
+    await until(lambda: here.reads() > reads)
+    assert here.sim.count("organizer", path) == seen + 1
 
 
 async def test_a_job_that_is_always_refused_keeps_nobody_from_a_turn(
     world: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its turn is kept once: then the others are asked for before it is again."""
-    monkeypatch.setattr(polling, "MAX_READS", 1)
+    monkeypatch.setattr(polling, "FIRST_READS", 1)
+    monkeypatch.setattr(polling, "GROWTH", math.inf)
     here = await world("organizer-documented")
     spoil_sockets(here)
     jobs = [here.add() for _ in range(10)]
@@ -193,8 +214,8 @@ async def test_a_job_that_is_always_refused_keeps_nobody_from_a_turn(
         assert (await result(waiting)).update.phase is Phase.SUCCEEDED
 
 
-def refused(here: World) -> list[int]:
-    return [number for number, seen in enumerate(here.sim.requests) if seen.status == 429]
+def refused(here: World) -> list[str]:
+    return [seen.path for seen in here.sim.requests if seen.status == 429]
 
 
 async def test_the_pause_is_the_accounts_not_everybodys(world: Make) -> None:
