@@ -23,6 +23,9 @@ from tools.stack import AirflowStack
 
 DAGS = Path(__file__).parent / "dags_many"
 REPOSITORY = Path(__file__).parent.parent
+#: waits that are there before memory is measured, and seconds in which the triggerer stores their progress
+FIRST = 40
+WARM_UP = 20
 
 
 def main() -> int:
@@ -61,6 +64,7 @@ def measure(who: str, n: int, seconds: float) -> dict[str, Any]:
         over.unlink(missing_ok=True)
         env = {
             "MANY": str(n),
+            "FIRST": str(FIRST),
             "OVER": str(over),
             "PYTHONPATH": str(REPOSITORY),
             "AIRFLOW__TRIGGERER__CAPACITY": "20000",
@@ -68,8 +72,8 @@ def measure(who: str, n: int, seconds: float) -> dict[str, Any]:
         with AirflowStack(DAGS, connections={"bench": described}, env=env) as stack:
             stack.api.wait_for_dag(who)
             triggerer = psutil.Process(stack._processes["triggerer"].pid)
-            wait_for(stack, f"{who}_first", stack.api.trigger(f"{who}_first"), "deferred", 1, 120)
-            time.sleep(10)
+            wait_for(stack, f"{who}_first", stack.api.trigger(f"{who}_first"), "deferred", FIRST, 120)
+            time.sleep(WARM_UP)
             before = resident(triggerer)
             stack.api.set_paused(who, False)
             run_id = stack.api.trigger(who)

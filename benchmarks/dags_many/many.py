@@ -11,16 +11,19 @@ from airflow_status_provider.sensors.areal import ArealDocumentSensor
 from benchmarks.idle import IdleSensor
 
 MANY = int(os.environ.get("MANY", "2000"))
+FIRST = int(os.environ.get("FIRST", "40"))
 #: Airflow maps a task at most 1024 times
 HALVES = [range(MANY // 2), range(MANY // 2, MANY)]
 AT_ONCE = 20_000
 
-# what is imported and opened once is no wait's
+# what is imported, opened and pooled once is no wait's
 with DAG("ours_first", schedule=None, catchup=False):
-    ArealDocumentSensor(task_id="wait", areal_conn_id="bench", document_id="first", timeout=7200)
+    ArealDocumentSensor.partial(task_id="wait", areal_conn_id="bench", timeout=7200).expand(
+        document_id=[f"first{number}" for number in range(FIRST)]
+    )
 
 with DAG("idle_first", schedule=None, catchup=False):
-    IdleSensor(task_id="wait", path=os.environ.get("OVER", ""), number=0)
+    IdleSensor.partial(task_id="wait", path=os.environ.get("OVER", "")).expand(number=list(range(FIRST)))
 
 with DAG("ours", schedule=None, catchup=False, max_active_tasks=AT_ONCE):
     for index, half in enumerate(HALVES):
