@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
-from airflow.sdk.observability import stats
+from airflow.providers.common.compat import sdk
 
 from airflow_status_provider import metrics
 from airflow_status_provider.waiting import counts
@@ -50,17 +51,24 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
     monkeypatch.setattr(counts, "EVERY", 0.02)
     monkeypatch.setattr(metrics, "_sent", {})
     made = Recorder()
-    stats.initialize(factory=lambda: made, export_legacy_names=True)  # type: ignore[arg-type, return-value]
     _forget()
-    yield made
+    with sent_to(made, monkeypatch):
+        yield made
     _forget()
-    stats.initialize(factory=stats_off, export_legacy_names=True)
 
 
-def stats_off() -> Any:
-    from airflow.sdk._shared.observability.metrics.base_stats_logger import NoStatsLogger
-
-    return NoStatsLogger()
+@contextmanager
+def sent_to(made: Recorder, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    try:
+        from airflow.sdk._shared.observability.metrics.base_stats_logger import NoStatsLogger
+        from airflow.sdk.observability import stats
+    except ImportError:  # an older Airflow chooses its backend once in a process
+        monkeypatch.setattr(sdk, "Stats", made, raising=False)
+        yield
+    else:
+        stats.initialize(factory=lambda: made, export_legacy_names=True)  # type: ignore[arg-type, return-value]
+        yield
+        stats.initialize(factory=NoStatsLogger, export_legacy_names=True)
 
 
 def _forget() -> None:

@@ -188,6 +188,7 @@ def refusals(here: World) -> int:
 @pytest.mark.parametrize("limit", [20.0, 200.0])
 def test_triggerers_share_a_limit(limit: float, triggerers: int, joins: float) -> None:
     """Whoever joins later too: the limit is used, hardly ever met, and nobody starves."""
+    chance = random.Random(f"{limit} {triggerers} {joins}")
     budgets = [Budget() for _ in range(triggerers)]
     asked, refused = [0] * triggerers, 0
     allowance, at = limit, 0.0
@@ -197,7 +198,7 @@ def test_triggerers_share_a_limit(limit: float, triggerers: int, joins: float) -
         due.remove(moment)
         budget = budgets[number]
         if (slot := budget.next_slot(now)) > now:
-            due.append((slot + random.uniform(0.0, 0.002), number))
+            due.append((slot + chance.uniform(0.0, 0.002), number))
             continue
         budget.sent(now)
         allowance, at = min(limit, allowance + (now - at) * limit), now
