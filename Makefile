@@ -60,7 +60,7 @@ fuzz: $(STAMP)
 	@$(BIN)/python -m chaos.fuzz $(ARGS)
 
 soak: $(STAMP)
-	@$(BIN)/python -m chaos.soak $(ARGS)
+	@MALLOC_MMAP_THRESHOLD_=131072 $(BIN)/python -m chaos.soak $(ARGS)
 
 docs: $(STAMP)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group docs || $(BIN)/python -m pip install --quiet --group docs
