@@ -62,10 +62,15 @@ def size(waits: int, mean_minutes: float, service: str, *, poll_interval: float 
     return Size(
         triggerers=triggerers,
         capacity=math.ceil(most / needed),
-        mebibytes=EMPTY + math.ceil(most / needed * (OURS + AIRFLOWS) / 1024),
+        mebibytes=weight(math.ceil(most / needed)),
         sockets=sockets,
         ends=ends,
         rows=ROWS * ends,
         reads_by_push=READS * ends + waits / (poll_interval * RECONCILE) if sockets else None,
         reads_by_polling=READS * ends + waits / (poll_interval * SLOWEST),
     )
+
+
+def weight(waits: int) -> int:
+    """MiB of a triggerer that carries so many."""
+    return EMPTY + math.ceil(waits * (OURS + AIRFLOWS) / 1024)

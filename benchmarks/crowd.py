@@ -4,7 +4,7 @@
 Waits arrive at random and last for random times; triggerers, as many and as large as the model says, take them
 up first come, first served, hand ends to the database one after the other, and are lost now and then, so that
 Airflow gives their waits to the others when it has noticed. What the model promises is printed beside what
-came of it.
+came of it; ``--curve`` does so for growing crowds and draws docs/sizing.svg.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from airflow_status_provider.sizing import ENDS, Size, size
+from benchmarks import curves
 
 #: seconds until Airflow notices a loss, and until the triggerer is back
 NOTICED = 30.0
@@ -26,6 +28,9 @@ BACK = 120.0
 LOOKS = 5.0
 #: mean lengths of a wait until as many wait as on average
 WARM = 5.0
+#: waits at once of the curve
+CROWDS = (1_000, 3_000, 10_000, 30_000, 100_000)
+DOCS = Path(__file__).parent.parent / "docs"
 
 
 @dataclass
@@ -150,14 +155,29 @@ def main() -> int:
     parser.add_argument("--mean-minutes", type=float, default=20.0, help="default: %(default)s")
     parser.add_argument("--loss-hours", type=float, default=0.5, help="between losses (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--curve", action="store_true", help="ten times as many waits as wait at once, for each"
+    )
     options = parser.parse_args()
     random.seed(options.seed)
-    wanted = size(options.at_once, options.mean_minutes, "areal")
-    crowd = Crowd(wanted, options.waits, options.at_once, options.mean_minutes, options.loss_hours)
-    found = crowd.run()
+    if options.curve:
+        found = [play(10 * crowd, crowd, options.mean_minutes, options.loss_hours) for crowd in CROWDS]
+        curves.draw_sizes(dict(zip(CROWDS, (each.most_carried for _, each in found), strict=True)), DOCS)
+        return 0
+    wanted, one = play(options.waits, options.at_once, options.mean_minutes, options.loss_hours)
+    report(options.waits, wanted, one)
+    return 0
+
+
+def play(waits: int, at_once: int, minutes: float, hours: float) -> tuple[Size, Found]:
+    wanted = size(at_once, minutes, "areal")
+    return wanted, Crowd(wanted, waits, at_once, minutes, hours).run()
+
+
+def report(waits: int, wanted: Size, found: Found) -> None:
     delays = sorted(found.delays)
     p50, p99 = (delays[int(len(delays) * share)] for share in (0.5, 0.99))
-    print(f"{len(delays)} of {options.waits} waits ended in {found.hours:.1f} h; {found.losses} losses")
+    print(f"{len(delays)} of {waits} waits ended in {found.hours:.1f} h; {found.losses} losses")
     print(f"{'':34} {'model':>9} {'simulated':>10}")
     model = wanted.capacity * (wanted.triggerers - 1)
     print(f"{'waits at once, at most':34} {model:>9} {found.most_at_once:>10}")
@@ -167,7 +187,6 @@ def main() -> int:
     print(f"{'end to task, p99 s':34} {'':>9} {p99:>10.2f}")
     print(f"{'end to task, longest s':34} {NOTICED + LOOKS:>9.0f} {delays[-1]:>10.1f}")
     print(f"{'longest without a triggerer, s':34} {NOTICED + LOOKS:>9.0f} {found.longest_without:>10.0f}")
-    return 0
 
 
 if __name__ == "__main__":

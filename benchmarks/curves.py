@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The scaling curves of a run, as SVG and PNG."""
+"""The curves in the documentation: how waiting scales, and what the sizing model says of how many waits."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from airflow_status_provider.sizing import size, weight
 
 NAMES = {
     "push-floor": "one WebSocket and a dict",
@@ -16,11 +18,7 @@ NAMES = {
 
 
 def draw(found: list[dict[str, Any]], where: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("svg")
-    from matplotlib import pyplot
-
+    pyplot = _pyplot()
     series: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in found:
         if row["case"] in NAMES:
@@ -41,3 +39,36 @@ def draw(found: list[dict[str, Any]], where: Path) -> None:
     figure.tight_layout()
     for form in ("svg", "png"):
         figure.savefig(where / f"scaling.{form}", dpi=110)
+
+
+def draw_sizes(carried: Mapping[int, int], where: Path) -> None:
+    """The model as lines; ``carried``, by waits at once, is what one triggerer carried in the simulation."""
+    pyplot = _pyplot()
+    many = [round(1000 * 10 ** (step / 10)) for step in range(21)]
+    figure, axes = pyplot.subplots(1, 3, figsize=(12, 3.6))
+    for minutes in (1, 5, 20):
+        sizes = [size(waits, minutes, "areal") for waits in many]
+        axes[0].plot(many, [each.triggerers for each in sizes], label=f"waits of {minutes} min")
+        axes[2].plot(many, [each.rows for each in sizes], label=f"database rows, {minutes} min")
+    sizes = [size(waits, 20, "areal") for waits in many]
+    axes[1].plot(many, [each.mebibytes for each in sizes], label="model")
+    axes[1].plot(list(carried), [weight(waits) for waits in carried.values()], "o", label="simulated")
+    axes[2].plot(many, [each.reads_by_push for each in sizes], "--", label="requests, sockets work, 20 min")
+    axes[2].plot(many, [each.reads_by_polling for each in sizes], ":", label="requests, all poll, 20 min")
+    for axis, title in zip(axes, ("triggerers", "MiB a triggerer (20 min)", "a second"), strict=True):
+        axis.set(xscale="log", title=title, xlabel="waits at once", ylim=(0, None))
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    axes[0].set(yscale="log", ylim=(1, None))
+    axes[2].set(yscale="log", ylim=(1, None))
+    figure.tight_layout()
+    figure.savefig(where / "sizing.svg")
+
+
+def _pyplot() -> Any:
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    return pyplot
