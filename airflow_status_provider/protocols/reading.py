@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from typing import Any
@@ -10,20 +11,30 @@ from pydantic_core import from_json
 
 LARGEST = 2**63 - 1
 LONGEST_WORD = 100
+_HALVES = re.compile(r"[\ud800-\udfff]")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 def parsed(raw: str | bytes) -> Any:
-    """Whatever JSON it is; ``ValueError`` if it is none, ``TypeError`` if it is text that is no Unicode."""
-    # not the values: ids that never come again would lie in the parser's cache, all over the memory
-    return from_json(raw, cache_strings="keys")
+    """Whatever JSON it is, or would be but for halves of characters (a text was cut), line ends in texts or
+    a byte order mark; ``ValueError`` if it is none."""
+    try:
+        # not the values: ids that never come again would lie in the parser's cache, all over the memory
+        return from_json(raw, cache_strings="keys")
+    except (TypeError, ValueError):
+        try:
+            return storable(
+                json.loads(raw.removeprefix("\ufeff") if isinstance(raw, str) else raw, strict=False)
+            )
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
 
 
 def frame(raw: str | bytes) -> dict[str, Any]:
     """A frame's JSON object; an empty one for whatever is not that."""
     try:
         value = parsed(raw)
-    except (TypeError, ValueError):
+    except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -67,13 +78,16 @@ def word(value: object) -> str | None:
 
 
 def storable(value: Any) -> Any:
-    """Foreign JSON as Airflow can store it everywhere: no NaN, no NUL, no number beyond 64 bits."""
+    """Foreign JSON as Airflow can store it everywhere: no NaN, no NUL, no half of a character, and no number
+    beyond 64 bits."""
     if isinstance(value, dict):
         return {str(storable(name)): storable(item) for name, item in value.items()}
     if isinstance(value, list):
         return [storable(item) for item in value]
     if isinstance(value, str):
-        return value.replace("\x00", "")
+        return (
+            value.replace("\x00", "") if value.isascii() else _HALVES.sub("\ufffd", value.replace("\x00", ""))
+        )
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, int) and not isinstance(value, bool) and not -LARGEST <= value <= LARGEST:
