@@ -7,6 +7,14 @@ import os
 import shutil
 import tempfile
 
+import hypothesis
+
+# a busy machine is no reason to fail
+hypothesis.settings.register_profile(
+    "ours", suppress_health_check=[hypothesis.HealthCheck.too_slow], deadline=None
+)
+hypothesis.settings.load_profile("ours")
+
 # Airflow reads its environment, and writes its configuration, when it is first imported: this comes before.
 for _name in [name for name in os.environ if name.startswith(("AIRFLOW", "_AIRFLOW"))]:
     del os.environ[_name]

@@ -61,14 +61,14 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
 def sent_to(made: Recorder, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     try:
         from airflow.sdk._shared.observability.metrics.base_stats_logger import NoStatsLogger
-        from airflow.sdk.observability import stats
+        from airflow.sdk.observability.stats import initialize
     except ImportError:  # an older Airflow chooses its backend once in a process
         monkeypatch.setattr(sdk, "Stats", made, raising=False)
         yield
     else:
-        stats.initialize(factory=lambda: made, export_legacy_names=True)  # type: ignore[arg-type, return-value]
+        initialize(factory=lambda: made, export_legacy_names=True)  # type: ignore[arg-type, return-value]
         yield
-        stats.initialize(factory=NoStatsLogger, export_legacy_names=True)
+        initialize(factory=NoStatsLogger, export_legacy_names=True)
 
 
 def _forget() -> None:
