@@ -19,13 +19,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import yaml
 from airflow.cli.cli_parser import get_parser
 
+from airflow_status_provider import __version__
 from airflow_status_provider.cli import main
 from airflow_status_provider.simulator import SimulatorThread
 from airflow_status_provider.simulator.areal import COPILOT_TASK
 from tests import test_architecture as house
 from tools import links as site
+from tools.matrix import AIRFLOWS, CONSTRAINTS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -33,6 +36,7 @@ TEXT = {page: page.read_text(encoding="utf-8") for page in PAGES}
 FENCE = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 #: its blocks are pieces of a module, which tests/fifth_service holds them to
 PIECES = ROOT / "docs" / "fifth-service.md"
+DEPLOYING = ROOT / "docs" / "deploying.md"
 
 #: runs all DAGs of a folder, one after the other, and says how each run ended
 RUN_DAGS = """
@@ -165,6 +169,47 @@ def test_every_command_exists(where: str, words: list[str], capsys: pytest.Captu
             get_parser().parse_args(arguments)
         case [first, *_]:
             assert first in {"pip", "python3", "export"}, f"{where}: say here how to check {words}"
+
+
+# -- files of the platforms
+
+
+@pytest.mark.parametrize("block", blocks("yaml"), ids=str)
+def test_every_yaml_is_one(block: Block) -> None:
+    """A mapping, in which no version has become a number."""
+    values = yaml.safe_load(block.code)
+    assert isinstance(values, dict)
+    assert all(isinstance(value, str) for key, value in values.items() if key.endswith("Version"))
+
+
+def test_what_is_deployed_is_what_is_released() -> None:
+    """The image and the chart have the newest Airflow of the matrix, and each file and line names this version."""
+    text = TEXT[DEPLOYING]
+    assert re.findall(r"^FROM apache/airflow:(\S+)$", text, re.MULTILINE) == [AIRFLOWS[-1]]
+    chart = yaml.safe_load(next(block.code for block in blocks("yaml") if block.page == DEPLOYING))
+    assert chart["airflowVersion"] == AIRFLOWS[-1]
+    assert chart["images"]["airflow"]["tag"].startswith(f"{AIRFLOWS[-1]}-")
+    assert set(re.findall(r"airflow_status_provider-(.+?)-py3-none-any\.whl", text)) == {__version__}
+    assert set(re.findall(r"airflow-status-provider==([\w.]+)", text)) == {__version__}
+
+
+def test_constraints_are_of_an_airflow_that_will_do() -> None:
+    form = re.escape(CONSTRAINTS).replace(r"\{airflow\}", r"([\d.]+)").replace(r"\{python\}", r"([\d.]+)")
+    (found,) = re.findall(rf'^--constraint "{form}"$', TEXT[DEPLOYING], re.MULTILINE)
+    airflow, python = (tuple(map(int, version.split("."))) for version in found)
+    assert airflow >= (3, 1)
+    assert python >= (3, 11)
+
+
+def test_every_platform_says_what_was_tried() -> None:
+    _, everywhere, *platforms = re.split(r"^## (?=\w)", TEXT[DEPLOYING], flags=re.MULTILINE)
+    assert everywhere.startswith("Everywhere\n")
+    assert len(platforms) == 5
+    assert [
+        part
+        for part in platforms
+        if not re.search(r"^\*\*Tried:\*\* (.+\n)*.*Not tried: ", part, re.MULTILINE)
+    ] == []
 
 
 # -- links
