@@ -205,7 +205,7 @@ def sane(update: Update) -> None:
 
 @pytest.mark.parametrize("stream", STREAMS, ids=lambda stream: type(stream).__name__)
 @given(raw=FRAME)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_no_frame_breaks_a_decoder(stream: StreamProtocol, raw: str | bytes) -> None:
     """Any bytes, any JSON, and any mutation of a real frame is read without raising, into sane updates."""
     for update in stream.read_frame(raw).updates:
@@ -215,7 +215,7 @@ def test_no_frame_breaks_a_decoder(stream: StreamProtocol, raw: str | bytes) -> 
 
 @pytest.mark.parametrize("kind", READABLE, ids=lambda kind: f"{kind.service}-{kind.name}")
 @given(response=RESPONSE)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_no_answer_breaks_a_read(kind: JobKind, response: Response) -> None:
     """Any answer to a status read is a sane update or one of our errors."""
     try:
@@ -251,7 +251,7 @@ VERBS: dict[str, Callable[[], Conversation[Any]]] = {
 
 @pytest.mark.parametrize("verb", VERBS)
 @given(responses=st.lists(RESPONSE, min_size=3, max_size=3))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_no_answer_breaks_a_verb(verb: str, responses: list[Response]) -> None:
     """Any answers to a verb bring it to its end or to one of our errors, in at most three requests."""
     conversation = VERBS[verb]()
@@ -310,7 +310,7 @@ def live(tracker: Tracker, events: list[tuple[str, Any]]) -> list[Update]:
     ids=lambda value: value.name if isinstance(value, JobKind) else str(value),
 )
 @given(seen=st.booleans(), events=st.lists(EVENT, max_size=8))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_nothing_breaks_a_wait(
     kind: JobKind, options: dict[str, Any], seen: bool, events: list[tuple[str, Any]]
 ) -> None:
@@ -347,7 +347,7 @@ BY_TYPE = ("completed", "cancelled", "error", "file_uploaded", "FILE_DELETED", "
 
 
 @given(word=UNKNOWN, order=st.permutations(range(6)))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_an_unknown_status_never_ends_anything(word: str, order: list[int]) -> None:
     """With one unknown word for every status, no frame and no read of any kind ends a wait."""
     frames = [("frame", json.dumps(relabelled(f, word))) for f in FRAMES if f.get("type") not in BY_TYPE]
@@ -359,7 +359,7 @@ def test_an_unknown_status_never_ends_anything(word: str, order: list[int]) -> N
 
 
 @given(value=JSON)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_complaint_is_one_short_line(value: object) -> None:
     """Whatever stands in an error body is told in one line of at most 500 characters."""
     for words in (complaint(value), haidy.failure_text(value), error_text(Response(400, body=b'"x"'))):
@@ -367,7 +367,7 @@ def test_any_complaint_is_one_short_line(value: object) -> None:
 
 
 @given(value=JSON | mutated([ROWS]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_rows_are_rows(value: object) -> None:
     """Whatever a catchup's results are, they become rows, each number once, in order."""
     rows = tagger.read_rows(value)
@@ -392,7 +392,7 @@ TRICKY = st.text(alphabet="./%2eEfF\\?#;:@&=+ ~*\t\n\x00\u2024\u3002\uff0e\u0301
 @example("a/../b")
 @example("%00")
 @example("+")
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_an_id_stays_one_segment(value: str) -> None:
     """Any text is refused as an id, or goes through both URL libraries as one path segment, unchanged."""
     try:
@@ -415,7 +415,7 @@ def test_an_id_stays_one_segment(value: str) -> None:
 
 
 @given(value=JSON)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_what_is_no_text_is_no_id(value: object) -> None:
     """Whatever a template renders to, an id is text or the error says why not."""
     try:

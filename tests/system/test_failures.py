@@ -6,9 +6,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
+import psutil
 import pytest
 
 from airflow_status_provider.simulator import SimulatorThread
+from tools import reaper
 from tools.stack import AirflowStack, ApiError
 
 pytestmark = pytest.mark.airflow
@@ -71,6 +73,42 @@ def test_fifty_waits_survive_a_killed_triggerer_and_a_restarted_scheduler(
     assert states() == ["success"] * 50
     assert [len(service.starts) - known for service, known in zip(services, before, strict=True)] == [25, 25]
     assert {instance["try_number"] for instance in api.task_instances("fifty", run_id)} == {1}
+
+
+def test_a_worker_lost_between_start_and_deferral_is_succeeded_by_one_that_waits_on(
+    airflow_stack: AirflowStack, airflow_simulator: SimulatorThread, scripted: Callable[[float], None]
+) -> None:
+    """kill -9 while the service still answers: the retry finds the batch that was started, and starts none."""
+    api, tagger, call = airflow_stack.api, airflow_simulator.simulator.tagger, airflow_simulator.call
+    scripted(ENDLESS)
+    known = len(tagger.starts)
+    call(setattr, tagger.faults, "slow", 5.0)
+    run_id = begin(airflow_stack, "lost")
+    until(lambda: len(tagger.starts) > known, 120, lambda: api.log("lost", run_id, "tagger"))
+    for process in workers_at_work(airflow_stack):
+        process.kill()
+    call(setattr, tagger.faults, "slow", 0.0)
+
+    def task() -> tuple[str, int]:
+        (instance,) = api.task_instances("lost", run_id)
+        return instance["state"], instance["try_number"]
+
+    until(lambda: task() == ("deferred", 2), 120, task)
+    (job_id,) = tagger.starts[known:]
+    call(tagger.end, job_id)
+    assert api.wait("lost", run_id) == "success"
+    assert api.xcom("lost", run_id, "tagger", "job_id") == job_id
+    assert tagger.starts[known:] == [job_id]
+
+
+def workers_at_work(stack: AirflowStack) -> list[psutil.Process]:
+    """The processes of running tasks; those that started them, and see them end, have titles of their own."""
+    titles = {process: " ".join(process.cmdline()) for process in reaper.processes_of(stack.token)}
+    return [
+        process
+        for process, title in titles.items()
+        if title.startswith("airflow worker --") and "LocalExecutor" not in title
+    ]
 
 
 def test_what_users_do_to_deferred_tasks_reaches_their_jobs(

@@ -94,7 +94,7 @@ def test_no_kwargs_break_init(kwargs: dict[str, Any]) -> None:
 ROUND = iter(range(10**9))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     st.sampled_from(ALL),
     KWARGS,
@@ -119,23 +119,27 @@ def test_no_kwargs_hang_or_crash_run(
             kwargs[name] = value
     trigger = made(**kwargs)
 
-    async def main() -> list[TriggerEvent] | None:
+    async def main(patience: float) -> list[TriggerEvent] | None:
         try:
-            async with asyncio.timeout(0.3):
+            async with asyncio.timeout(patience):
                 return [event async for event in trigger.run()]
         except TimeoutError:
             return None
 
-    told = asyncio.run(main())
+    began = time.time()
+    told = asyncio.run(main(0.3))
     if told is None:
         trigger._validate()
-        assert (
+        if (
             trigger.deadline is None
-            or trigger.deadline > time.time() - 1
+            or trigger.deadline > began - 1
             or trigger.deferred_at is not None
             or trigger.cancel_on_timeout
-        )
-        return
+        ):
+            return
+        trigger = made(**kwargs)
+        told = asyncio.run(main(30.0))
+    assert told is not None
     (event,) = told
     if isinstance(event, TaskSkippedEvent | TaskFailedEvent):
         return

@@ -23,6 +23,9 @@ with DAG("fifty", schedule=None, catchup=False, default_args=COMMON):
 with DAG("one", schedule=None, catchup=False, default_args=COMMON):
     TaggerBatchOperator(task_id="tagger", documents=ROWS)
 
+with DAG("lost", schedule=None, catchup=False, default_args=COMMON):
+    TaggerBatchOperator(task_id="tagger", documents=ROWS, retries=1, retry_delay=timedelta(seconds=1))
+
 with DAG("late", schedule=None, catchup=False, default_args=COMMON):
     TaggerBatchOperator(task_id="tagger", documents=ROWS, timeout=10, on_timeout="cancel")
 
