@@ -54,6 +54,7 @@ WAITS_DAG = "waits"
 WORKER_SLOTS = 4
 WORKER = ("celery", "worker", "--skip-serve-logs")
 ENDLESS = 1e6
+SAY_EVERY = 30.0
 SWITCHED = 101
 """The status of an accepted socket."""
 
@@ -198,7 +199,7 @@ def demo(waits: int, *, home: Path | None = None) -> int:
 
         running.areal.script.push_every = None
         sockets = running.sockets
-        held = Waits(running)
+        held = Waits(running, say)
         held.begin(waits)
         held.until(lambda: held.all_are("deferred"), 120 + 5 * waits)
         say(f"{waits} waits wait")
@@ -221,8 +222,10 @@ def demo(waits: int, *, home: Path | None = None) -> int:
 class Waits:
     """Jobs that do not end by themselves, each started by a task that waits for it."""
 
-    def __init__(self, running: Cluster) -> None:
+    def __init__(self, running: Cluster, say: Clock) -> None:
         self._running = running
+        self._say = say
+        self._progress = ""
         self._api = running.stack.api
         self._known = len(running.areal.starts)
         self.wanted = 0
@@ -236,6 +239,7 @@ class Waits:
     def all_are(self, state: str) -> bool:
         path = f"/dags/{WAITS_DAG}/dagRuns/~/taskInstances"
         there = self._api.get(path, state=state, task_id="wait", limit=1)["total_entries"]
+        self._progress = f"{there} of {self.wanted} waits are {state}"
         return bool(there == self.wanted)
 
     def all_carried(self, since: datetime) -> bool:
@@ -262,8 +266,12 @@ class Waits:
     def until(self, condition: Callable[[], bool], within: float) -> None:
         """Wait, and start again what dies meanwhile, as a service manager does."""
         deadline = time.monotonic() + within
+        said, said_at = "", time.monotonic()
         while True:
             self._running.tend()
+            if time.monotonic() > said_at + SAY_EVERY and said != self._progress:
+                said, said_at = self._progress, time.monotonic()
+                self._say(said)
             # the API may be away, or its database
             with contextlib.suppress(httpx.TransportError, ApiError):
                 if condition():

@@ -34,7 +34,7 @@ def failover(
     with cluster(say, home=home, env=roomy | dict(env or {})) as running:
         stack = running.stack
         stack.api.wait_for_dag("waits", timeout=180)
-        held = Waits(running)
+        held = Waits(running, say)
         held.begin(waits)
         held.until(lambda: held.all_are("deferred"), 120 + 5 * waits)
         say(f"{waits} waits wait")
