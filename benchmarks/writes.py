@@ -25,12 +25,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.writes", description=__doc__)
     parser.add_argument("n", type=int, nargs="?", default=40)
     n = parser.parse_args().n
-    with cluster(Clock()) as running:
+    say = Clock()
+    with cluster(say) as running:
         if running.database is None:
             raise SystemExit("a server that others use cannot be measured: unset POSTGRES_URL")
         running.stack.api.wait_for_dag(WAITS_DAG, timeout=300)
         running.stack.api.set_paused(WAITS_DAG, False)
-        held = Waits(running)
+        held = Waits(running, say)
         time.sleep(SETTLED)
         counted = [counts(running.database.url)]
         time.sleep(WATCHED)
