@@ -15,7 +15,7 @@ AIRFLOWS = 30
 EMPTY = 350
 #: waits that one triggerer was measured with, and the ends a second that it hands to the database
 CARRIED = 10_000
-ENDS = 150
+ENDS = 70
 #: standard deviations by which waits that begin at random are allowed to be more than on average
 CHANCE = 4.0
 #: reads of a wait besides those in its middle: on the worker, when its socket is open, at its end
