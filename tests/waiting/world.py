@@ -190,19 +190,17 @@ class Wire:
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        ends = {writer}
-        self._writers |= ends
+        listener = self._listener
         try:
             far_reader, far_writer = await asyncio.open_connection(*self._target)
         except OSError:
-            self._writers -= ends
             writer.transport.abort()
             return
-        if writer.transport.is_closing():  # cut meanwhile
-            self._writers -= ends
-            far_writer.transport.abort()
+        ends = {writer, far_writer}
+        if listener is None or listener is not self._listener:  # cut before all was connected
+            for end in ends:
+                end.transport.abort()
             return
-        ends.add(far_writer)
         self._writers |= ends
         try:
             await asyncio.gather(self.pump(reader, far_writer), self.pump(far_reader, writer))
