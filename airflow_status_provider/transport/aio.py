@@ -17,7 +17,7 @@ from airflow_status_provider.protocols.model import Request, Response
 from airflow_status_provider.transport import http
 from airflow_status_provider.transport.endpoint import Endpoint
 
-MAX_CONNECTIONS = 20
+MAX_CONNECTIONS = 100
 #: errors whose words quote no address and no answer
 _HARMLESS = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError)
 

@@ -7,8 +7,8 @@
    hit keeps its turn, once.
 3. A service that cannot be reached pauses the account with full jitter; one probe then goes first.
 4. An answer that makes no sense for one job (5xx, not JSON) slows that job's wait only.
-5. At a wait's deadline one last read decides, pause or not; if no answer comes, once more over a new
-   connection, for the old one may have been cut without a word.
+5. At a wait's deadline one last read decides, pause or not, and beside all others; if no answer comes, once
+   more over a new connection, for the old one may have been cut without a word.
 6. A wait that may stall is read when it would have, and only what that read says ends it.
 """
 
@@ -40,7 +40,7 @@ from airflow_status_provider.waiting.counts import Counts
 from airflow_status_provider.waiting.pacing import Budget
 from airflow_status_provider.waiting.waiter import Waiter
 
-MAX_READS = 16
+MAX_READS = 32
 FIRST_READS = 4
 #: one more at once for so many answers
 GROWTH = 8
@@ -81,6 +81,7 @@ class Poller:
         self._failures = 0
         self._failed_at = 0.0
         self._reads: set[asyncio.Task[None]] = set()
+        self._last_reads: set[asyncio.Task[None]] = set()
 
     def schedule(self, waiter: Waiter, seconds: float) -> None:
         """Read in so many seconds."""
@@ -110,7 +111,7 @@ class Poller:
         """The deadline has come: one last read decides."""
         if not waiter.future.done():
             waiter.expired, waiter.due = True, None
-            self._spawn(waiter, self._last_read(waiter))
+            self._spawn(waiter, self._last_read(waiter), self._last_reads)
 
     async def run(self) -> None:
         try:
@@ -121,22 +122,22 @@ class Poller:
                 else:
                     due, _, waiter = heapq.heappop(self._queue)
                     self._budget.sent(time.monotonic())
-                    waiter.reading, waiter.due = self._spawn(waiter, self._read(waiter, due)), None
+                    waiter.reading = self._spawn(waiter, self._read(waiter, due), self._reads)
+                    waiter.due = None
         finally:
-            reads = tuple(self._reads)
+            reads = (*self._reads, *self._last_reads)
             for task in reads:
                 task.cancel()
             await asyncio.gather(*reads, return_exceptions=True)
 
-    def _spawn(self, waiter: Waiter, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _spawn(
+        self, waiter: Waiter, work: Coroutine[Any, Any, None], beside: set[asyncio.Task[None]]
+    ) -> asyncio.Task[None]:
         task = asyncio.create_task(work, context=waiter.context.copy())
-        self._reads.add(task)
-        task.add_done_callback(self._finished)
+        beside.add(task)
+        task.add_done_callback(beside.discard)
+        task.add_done_callback(lambda _: self._wake.set())
         return task
-
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._reads.discard(task)
-        self._wake.set()
 
     def _until_next(self) -> float:
         queue = self._queue

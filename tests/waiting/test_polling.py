@@ -26,7 +26,7 @@ from airflow_status_provider.transport.aio import AsyncLine
 from airflow_status_provider.waiting import account, polling
 from airflow_status_provider.waiting.waiter import Waiter
 from tests.waiting.conftest import Make
-from tests.waiting.world import CASES, WITH_LOGIN, Wire, World, result, until
+from tests.waiting.world import CASES, ENDLESS, WITH_LOGIN, Wire, World, result, until
 
 Wired = Callable[[str], Awaitable[tuple[World, Wire]]]
 
@@ -164,8 +164,8 @@ async def test_a_service_is_asked_little_at_once_until_it_answers(world: Make) -
     """Whatever is under way when a limit is met for the first time is refused; later there may be more."""
     here = await world("organizer-documented")
     spoil_sockets(here)
-    here.server.faults.slow = 0.1
-    for job_id in (here.add() for _ in range(60)):
+    here.server.faults.slow = 0.3
+    for job_id in (here.add() for _ in range(2 * polling.MAX_READS)):
         here.wait(job_id, poll=0.05)
     await until(lambda: here.reads() >= 5)
     assert under_way(here) <= polling.FIRST_READS
@@ -174,6 +174,24 @@ async def test_a_service_is_asked_little_at_once_until_it_answers(world: Make) -
 
 def under_way(here: World) -> int:
     return sum(seen.status == 0 for seen in here.sim.requests)
+
+
+async def test_last_reads_that_hang_keep_nobody_from_a_turn(
+    world: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many waits come to their deadline while nothing is said of their jobs: the others are read meanwhile."""
+    monkeypatch.setattr(polling, "LAST_READ_TIMEOUT", ENDLESS)
+    here = await world("organizer-documented")
+    spoil_sockets(here)
+    other = here.add()
+    waiting = here.wait(other, poll=0.05, within=None)
+    silent = [here.add() for _ in range(2 * polling.MAX_READS)]
+    for job_id in silent:
+        here.server.jobs[job_id].faults.slow = ENDLESS
+        here.wait(job_id, within=0.0)
+    await until(lambda: all(here.sim.count("organizer", job_id) for job_id in silent))
+    here.end(other)
+    assert (await result(waiting)).update.phase is Phase.SUCCEEDED
 
 
 async def test_a_read_that_was_refused_keeps_its_turn(world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
