@@ -240,6 +240,7 @@ def test_a_service_that_comes_back_in_time_is_started_with(
 ) -> None:
     """A short outage is waited out on the worker, without spending a try."""
     service = case.remote(status_simulator)
+    service.script.seconds = FOR_EVER
     service.faults.down = True
 
     async def recover() -> None:
