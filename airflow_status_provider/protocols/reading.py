@@ -11,6 +11,8 @@ from pydantic_core import from_json
 
 LARGEST = 2**63 - 1
 LONGEST_WORD = 100
+#: bytes of JSON that is worth mending: that is slow, and what waits shares a loop with others
+MENDABLE = 2**18
 _HALVES = re.compile(r"[\ud800-\udfff]")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
@@ -19,15 +21,21 @@ def parsed(raw: str | bytes) -> Any:
     """Whatever JSON it is, or would be but for halves of characters (a text was cut), line ends in texts or
     a byte order mark; ``ValueError`` if it is none."""
     try:
-        # not the values: ids that never come again would lie in the parser's cache, all over the memory
-        return from_json(raw, cache_strings="keys")
+        return _parsed(raw)
     except (TypeError, ValueError):
+        if len(raw) > MENDABLE:
+            raise ValueError("no JSON, and too long to be mended") from None
+        text = raw if isinstance(raw, str) else raw.decode("utf-8", "surrogatepass")
         try:
-            return storable(
-                json.loads(raw.removeprefix("\ufeff") if isinstance(raw, str) else raw, strict=False)
-            )
+            mended = storable(json.loads(text.removeprefix("\ufeff"), strict=False))
         except RecursionError:
             raise ValueError("nested too deeply") from None
+        return _parsed(json.dumps(mended))  # so that what is mended keeps to the same limits
+
+
+def _parsed(raw: str | bytes) -> Any:
+    # not the values: ids that never come again would lie in the parser's cache, all over the memory
+    return from_json(raw, cache_strings="keys")
 
 
 def frame(raw: str | bytes) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from airflow_status_provider.protocols.model import Request, Response
 from airflow_status_provider.transport import http
 from airflow_status_provider.transport.endpoint import Endpoint
 
+#: more than an account ever reads at once, last reads among them
 MAX_CONNECTIONS = 100
 #: errors whose words quote no address and no answer
 _HARMLESS = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError)

@@ -68,12 +68,14 @@ def build(
         raise error.at(f"{service.title} (connection {conn_id!r})") from None
     told = json.dumps([service.name, base, socket, login, password, dict(extra)], sort_keys=True, default=str)
     digest = hashlib.sha256(told.encode()).hexdigest()
-    secrets = tuple(
-        text.encode(errors="replace")
+    secrets = {
+        spelling.encode(errors="replace")
         for text in (password, *extra.values())
         if isinstance(text, str) and len(text) >= SECRET_LENGTH
-    )
-    return Endpoint(service, conn_id, base, socket, scheme, tls, digest, secrets)
+        # a service that quotes one may write it as JSON does
+        for spelling in (text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1])
+    }
+    return Endpoint(service, conn_id, base, socket, scheme, tls, digest, tuple(secrets))
 
 
 def _locate(service: Service, host: str | None, port: int | None, schema: str | None) -> tuple[str, str]:

@@ -118,8 +118,9 @@ class Account:
         stream = self._stream_of(waiter)
         proven = stream is not None and stream.proven
         if update.final:
+            known = waiter.future.done()
             waiter.settle(update, how)
-            if stream is not None and proven and waiter.trusting and how == "poll":
+            if stream is not None and proven and waiter.trusting and how == "poll" and not known:
                 stream.proven = False  # it should have told
                 self._read_all(stream)
         elif update.recheck_in is not None:

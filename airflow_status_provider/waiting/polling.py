@@ -2,9 +2,9 @@
 
 1. A read that is due runs as soon as the account may ask; at most ``MAX_READS`` at once, and fewer at first,
    for what is under way when a limit is met for the first time is refused with it.
-2. "Later" (429, or 503 with Retry-After) pauses the account, not the wait that happened to hear it, and
-   teaches it the rate that it keeps to from then on; whose read is longest due comes first, and whom "later"
-   hit keeps its turn, once.
+2. "Later" (429, or 503 with Retry-After) pauses the account, not the wait that happened to hear it; a 429
+   also teaches it the rate that it keeps to from then on. Whose read is longest due comes first, and whom
+   "later" hit keeps its turn, once.
 3. A service that cannot be reached pauses the account with full jitter; one probe then goes first.
 4. An answer that makes no sense for one job (5xx, not JSON) slows that job's wait only.
 5. At a wait's deadline one last read decides, pause or not, and beside all others; if no answer comes, once
@@ -41,6 +41,7 @@ from airflow_status_provider.waiting.pacing import Budget
 from airflow_status_provider.waiting.waiter import Waiter
 
 MAX_READS = 32
+LAST_READS = 64
 FIRST_READS = 4
 #: one more at once for so many answers
 GROWTH = 8
@@ -82,6 +83,7 @@ class Poller:
         self._failed_at = 0.0
         self._reads: set[asyncio.Task[None]] = set()
         self._last_reads: set[asyncio.Task[None]] = set()
+        self._last_room = asyncio.Semaphore(LAST_READS)
 
     def schedule(self, waiter: Waiter, seconds: float) -> None:
         """Read in so many seconds."""
@@ -179,7 +181,7 @@ class Poller:
     async def _last_read(self, waiter: Waiter) -> None:
         """One last read, and if its answer is only the first half of one, the other half."""
         try:
-            async with asyncio.timeout(LAST_READ_TIMEOUT):
+            async with asyncio.timeout(LAST_READ_TIMEOUT), self._last_room:
                 if (old := waiter.reading) is not None:  # a tracker takes one answer at a time
                     old.cancel()
                     await asyncio.wait({old})
@@ -217,8 +219,9 @@ class Poller:
             self._failures = 0
             if response.status != TOO_MANY:
                 self._budget.answered(time.monotonic())
-                self._at_once = min(MAX_READS, self._at_once + 1 / GROWTH)
-            return waiter.tracker.read(response, time.monotonic())
+            update = waiter.tracker.read(response, time.monotonic())
+            self._at_once = min(MAX_READS, self._at_once + 1 / GROWTH)
+            return update
         except NotSent:
             if sent_at >= self._failed_at:  # what was under way when the last one failed is the same failure
                 self._failed_at = time.monotonic()

@@ -28,6 +28,10 @@ from airflow_status_provider.protocols import reading
         ('\ufeff{"a": 1}', {"a": 1}),
         ('{"a": "two\nlines"}', {"a": "two\nlines"}),
         ("[" * 100_000, {}),
+        ('{"a": ' + "[" * 300 + "]" * 300 + "}", {}),
+        ('{"a": "\\ud83d' + "x" * 2**18 + '"}', {}),
+        ('{"a": 1}'.encode("utf-16"), {}),
+        ('{"a": 1}'.encode("utf-16-le"), {}),
         ("1" * 100_000, {}),
     ],
 )

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import datetime
 import email.utils
+import json
 import logging
 import math
 import zlib
@@ -23,12 +24,14 @@ from airflow_status_provider.errors import (
     NotSent,
     RateLimited,
     RemoteUnavailable,
+    StatusProviderError,
 )
 from airflow_status_provider.protocols import areal, haidy
 from airflow_status_provider.protocols.model import File, Request, Response, Service, Tokens, check
 from airflow_status_provider.simulator import Simulator
 from airflow_status_provider.transport import endpoint as endpoints
 from airflow_status_provider.transport import http
+from airflow_status_provider.transport.aio import AsyncLine
 from airflow_status_provider.transport.endpoint import Endpoint
 from airflow_status_provider.transport.http import Client, asynchronous, block_on, blocking
 from tests.transport.conftest import Certified, Peer, answer
@@ -535,6 +538,26 @@ async def test_secrets_stay_out_of_repr_and_logs(sim: Simulator, caplog: pytest.
     said = "\n".join(record.getMessage() for record in caplog.records)
     for secret in (tokens.access, str(tokens.refresh), "wonderland-12A"):
         assert secret not in said
+
+
+@pytest.mark.parametrize(
+    "password", ["wonder-land-12A", 'wonder"land-12A', "wonder\\land-12A", "wönderländ-12A"]
+)
+@pytest.mark.parametrize("ascii_only", [False, True])
+async def test_a_quoted_secret_is_no_word_of_an_error(
+    sim: Simulator, monkeypatch: pytest.MonkeyPatch, password: str, ascii_only: bool
+) -> None:
+    """However the service writes it in its JSON."""
+    body = json.dumps({"detail": f"bad: {password}"}, ensure_ascii=ascii_only).encode()
+
+    async def quoting(*_: Any) -> Response:
+        return Response(422, body=body)
+
+    monkeypatch.setattr(AsyncLine, "send", quoting)
+    async with open_client(alice(sim, password=password)) as client:
+        with pytest.raises(StatusProviderError) as refused:
+            check(await client.send(ME))
+    assert password not in str(refused.value)
 
 
 # -- Retry-After

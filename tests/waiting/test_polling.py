@@ -21,7 +21,7 @@ from airflow_status_provider.errors import (
 )
 from airflow_status_provider.protocols import areal, haidy
 from airflow_status_provider.protocols.model import Phase, Response, Update
-from airflow_status_provider.transport import http
+from airflow_status_provider.transport import aio, http
 from airflow_status_provider.transport.aio import AsyncLine
 from airflow_status_provider.waiting import account, polling
 from airflow_status_provider.waiting.waiter import Waiter
@@ -162,14 +162,41 @@ async def test_a_rate_limit_is_lived_with(world: Make) -> None:
 
 async def test_a_service_is_asked_little_at_once_until_it_answers(world: Make) -> None:
     """Whatever is under way when a limit is met for the first time is refused; later there may be more."""
+    here = await world("haidy")  # which is asked for no login before
+    here.server.faults.slow = ENDLESS
+    for job_id in (here.add() for _ in range(4 * polling.MAX_READS)):
+        here.wait(job_id, poll=0.05)
+    await until(lambda: under_way(here) == polling.FIRST_READS)
+    await asyncio.sleep(0.2)
+    assert under_way(here) == polling.FIRST_READS
+
+
+async def test_a_service_that_answers_is_asked_more_at_once(world: Make) -> None:
+    """As much as there is to ask, up to a limit."""
     here = await world("organizer-documented")
     spoil_sockets(here)
-    here.server.faults.slow = 0.3
-    for job_id in (here.add() for _ in range(2 * polling.MAX_READS)):
+    for job_id in (here.add() for _ in range(4 * polling.MAX_READS)):
         here.wait(job_id, poll=0.05)
-    await until(lambda: here.reads() >= 5)
-    assert under_way(here) <= polling.FIRST_READS
+    await until(lambda: here.reads() >= 2 * polling.GROWTH * polling.MAX_READS)
+    here.server.faults.slow = ENDLESS
     await until(lambda: under_way(here) == polling.MAX_READS)
+    await asyncio.sleep(0.2)
+    assert under_way(here) == polling.MAX_READS
+
+
+async def test_later_is_no_reason_to_ask_more_at_once(world: Make) -> None:
+    """Whatever the status that says so."""
+    here = await world("organizer-documented")
+    spoil_sockets(here)
+    here.server.faults.rest_status = 503
+    here.server.faults.retry_after = "0"
+    for job_id in (here.add() for _ in range(4 * polling.MAX_READS)):
+        here.wait(job_id, poll=0.05)
+    await until(lambda: here.reads() >= 2 * polling.GROWTH * polling.FIRST_READS)
+    here.server.faults.slow = ENDLESS
+    await until(lambda: under_way(here) == polling.FIRST_READS)
+    await asyncio.sleep(0.2)
+    assert under_way(here) == polling.FIRST_READS
 
 
 def under_way(here: World) -> int:
@@ -185,11 +212,11 @@ async def test_last_reads_that_hang_keep_nobody_from_a_turn(
     spoil_sockets(here)
     other = here.add()
     waiting = here.wait(other, poll=0.05, within=None)
-    silent = [here.add() for _ in range(2 * polling.MAX_READS)]
+    silent = [here.add() for _ in range(aio.MAX_CONNECTIONS + polling.MAX_READS)]
     for job_id in silent:
         here.server.jobs[job_id].faults.slow = ENDLESS
         here.wait(job_id, within=0.0)
-    await until(lambda: all(here.sim.count("organizer", job_id) for job_id in silent))
+    await until(lambda: sum(here.sim.count("organizer", job_id) for job_id in silent) == polling.LAST_READS)
     here.end(other)
     assert (await result(waiting)).update.phase is Phase.SUCCEEDED
 
@@ -297,7 +324,7 @@ async def test_an_outage_is_one_pause_for_the_account(wired: Wired, monkeypatch:
     monkeypatch.setattr(AsyncLine, "send", send)
     await asyncio.sleep(1.0)
     assert 3 <= len(sent) <= 11
-    # what was under way when the server went was one failure, not sixteen
+    # what was under way when the server went was one failure, not many
     assert attempts == list(range(1, len(attempts) + 1))
     assert not any(waiting.done() for waiting in waits)
 

@@ -250,6 +250,28 @@ async def test_a_socket_that_stops_telling_loses_its_proof(world: Make, case: st
     await push_works(here)
 
 
+async def test_a_read_that_is_overtaken_by_the_socket_takes_no_proof_from_it(world: Make) -> None:
+    """What it tells late the socket has told already: nobody else is read for that."""
+    here = await world("areal")
+    slow, other = here.add(), here.add()
+    waiting = here.wait(slow, poll=0.05)
+    here.wait(other, poll=30.0)
+    await here.listening()
+    await push_works(here)
+    here.server.jobs[slow].faults.slow = 0.3
+
+    def being_read() -> bool:
+        return any(seen.status == 0 and slow in seen.path for seen in here.sim.requests)
+
+    await until(being_read)
+    here.end(slow)
+    assert (await result(waiting)).how == "push"
+    reads = here.sim.count("areal", other)
+    await until(lambda: not being_read())
+    await asyncio.sleep(0.2)
+    assert here.sim.count("areal", other) == reads
+
+
 # -- who shares a socket
 
 
