@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-cluster test test-matrix bench chaos chaos-airflow fuzz soak docs lint clean
+.PHONY: help venv demo demo-cluster test test-cluster test-matrix cluster-venv bench chaos chaos-airflow fuzz soak docs lint clean
 
 help: ## show this
 	@echo 'make demo   run the example DAGs on a real Airflow against the simulator, and show how each task waited'
@@ -16,6 +16,7 @@ help: ## show this
 	@echo 'make demo-cluster   the same on PostgreSQL, Redis, two Celery workers and two triggerers, then 2,000 waits at a time'
 	@echo '            (ARGS="--waits N"); ARGS=--failover kills and restarts parts under 1,000 waits instead'
 	@echo 'make test   run all tests, those on a real Airflow too (ARGS="-m \"not airflow\"" leaves them out)'
+	@echo 'make test-cluster   run the tests on PostgreSQL, Redis and Celery, which make test skips where Celery is not installed'
 	@echo 'make test-matrix   build the package, install it into a clean Airflow 3.1, 3.2 and 3.3, and run the tests there'
 	@echo '            (30 minutes; ARGS="--airflow 3.1.8 --part sensors" runs less)'
 	@echo 'make bench  measure the waiting beside its peers and its floor (10 minutes; ARGS=--quick is shorter)'
@@ -36,12 +37,17 @@ venv: $(STAMP)
 demo: $(STAMP)
 	@$(BIN)/python -m tools.demo $(if $(filter-out 0 no false,$(KEEP)),--keep) $(if $(DIALECT),--dialect $(DIALECT))
 
-demo-cluster: $(STAMP)
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group cluster || $(BIN)/python -m pip install --quiet --group cluster
+demo-cluster: cluster-venv
 	@$(BIN)/python -m tools.cluster $(ARGS)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest $(ARGS)
+
+test-cluster: cluster-venv
+	$(BIN)/python -m pytest tests/system/test_cluster.py $(ARGS)
+
+cluster-venv: $(STAMP)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group cluster || $(BIN)/python -m pip install --quiet --group cluster
 
 test-matrix: $(STAMP)
 	@$(BIN)/python -m tools.matrix $(ARGS)
