@@ -55,6 +55,7 @@ def _brief(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "CANCEL_PATIENCE", 3.0)
     monkeypatch.setattr(hooks, "SHORTEST_PAUSE", 0.05)
     monkeypatch.setattr(hooks, "full_jitter", lambda attempt, **more: 0.05)
+    monkeypatch.setattr(hooks, "full_jitter", lambda attempt, **more: 0.05)
 
 
 @pytest.fixture
@@ -359,7 +360,7 @@ async def test_a_cancel_that_fails_is_only_said(
     said: pytest.LogCaptureFixture,
 ) -> None:
     """The task is gone already: what cannot be cancelled is said in its log, and breaks nothing."""
-    monkeypatch.setattr(base, "CANCEL_PATIENCE", 0.8)
+    monkeypatch.setattr(base, "CANCEL_PATIENCE", 2.0)
     here = await connect("tagger-observed")
     here.server.faults.refuse_upgrade = 404
     runs = triggerer(here, here.add(), poll_interval=60.0)
