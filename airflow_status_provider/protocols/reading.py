@@ -93,9 +93,8 @@ def storable(value: Any) -> Any:
     if isinstance(value, list):
         return [storable(item) for item in value]
     if isinstance(value, str):
-        return (
-            value.replace("\x00", "") if value.isascii() else _HALVES.sub("\ufffd", value.replace("\x00", ""))
-        )
+        whole = value if value.isascii() else _HALVES.sub("\ufffd", value)
+        return whole.replace("\x00", "")
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, int) and not isinstance(value, bool) and not -LARGEST <= value <= LARGEST:

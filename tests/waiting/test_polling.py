@@ -164,24 +164,18 @@ async def test_a_service_is_asked_little_at_once_until_it_answers(world: Make) -
     """Whatever is under way when a limit is met for the first time is refused; later there may be more."""
     here = await world("haidy")  # which is asked for no login before
     here.server.faults.slow = ENDLESS
-    for job_id in (here.add() for _ in range(4 * polling.MAX_READS)):
-        here.wait(job_id, poll=0.05)
-    await until(lambda: under_way(here) == polling.FIRST_READS)
-    await asyncio.sleep(0.2)
-    assert under_way(here) == polling.FIRST_READS
+    crowd(here, 4 * polling.MAX_READS)
+    await stays_under_way(here, polling.FIRST_READS)
 
 
 async def test_a_service_that_answers_is_asked_more_at_once(world: Make) -> None:
     """As much as there is to ask, up to a limit."""
     here = await world("organizer-documented")
     spoil_sockets(here)
-    for job_id in (here.add() for _ in range(4 * polling.MAX_READS)):
-        here.wait(job_id, poll=0.05)
+    crowd(here, 4 * polling.MAX_READS)
     await until(lambda: here.reads() >= 2 * polling.GROWTH * polling.MAX_READS)
     here.server.faults.slow = ENDLESS
-    await until(lambda: under_way(here) == polling.MAX_READS)
-    await asyncio.sleep(0.2)
-    assert under_way(here) == polling.MAX_READS
+    await stays_under_way(here, polling.MAX_READS)
 
 
 async def test_later_is_no_reason_to_ask_more_at_once(world: Make) -> None:
@@ -190,17 +184,27 @@ async def test_later_is_no_reason_to_ask_more_at_once(world: Make) -> None:
     spoil_sockets(here)
     here.server.faults.rest_status = 503
     here.server.faults.retry_after = "0"
-    for job_id in (here.add() for _ in range(4 * polling.MAX_READS)):
-        here.wait(job_id, poll=0.05)
+    crowd(here, 4 * polling.MAX_READS)
     await until(lambda: here.reads() >= 2 * polling.GROWTH * polling.FIRST_READS)
     here.server.faults.slow = ENDLESS
-    await until(lambda: under_way(here) == polling.FIRST_READS)
+    await stays_under_way(here, polling.FIRST_READS)
+
+
+def crowd(here: World, number: int) -> None:
+    """So many waits that want more reads than there can be."""
+    for job_id in (here.add() for _ in range(number)):
+        here.wait(job_id, poll=0.05)
+
+
+async def stays_under_way(here: World, number: int) -> None:
+    """So many requests come to be unanswered, and no more than that."""
+
+    def under_way() -> int:
+        return sum(seen.status == 0 for seen in here.sim.requests)
+
+    await until(lambda: under_way() == number)
     await asyncio.sleep(0.2)
-    assert under_way(here) == polling.FIRST_READS
-
-
-def under_way(here: World) -> int:
-    return sum(seen.status == 0 for seen in here.sim.requests)
+    assert under_way() == number
 
 
 async def test_last_reads_that_hang_keep_nobody_from_a_turn(
@@ -221,15 +225,19 @@ async def test_last_reads_that_hang_keep_nobody_from_a_turn(
     assert (await result(waiting)).update.phase is Phase.SUCCEEDED
 
 
-async def test_a_read_that_was_refused_keeps_its_turn(world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whom "later" hit is asked for first when the pause is over: a long queue would make it wait twice."""
+@pytest.fixture
+def _one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(polling, "FIRST_READS", 1)
     monkeypatch.setattr(polling, "GROWTH", math.inf)
+
+
+@pytest.mark.usefixtures("_one_at_a_time")
+async def test_a_read_that_was_refused_keeps_its_turn(world: Make) -> None:
+    """Whom "later" hit is asked for first when the pause is over: a long queue would make it wait twice."""
     here = await world("organizer-documented")
     spoil_sockets(here)
     here.server.faults.slow = 0.01
-    for job_id in (here.add() for _ in range(20)):
-        here.wait(job_id, poll=0.05)
+    crowd(here, 20)
     await until(lambda: here.reads() >= 40)
     here.server.faults.retry_after = "1"
     here.server.faults.rest_fail_next = [429]
@@ -240,12 +248,9 @@ async def test_a_read_that_was_refused_keeps_its_turn(world: Make, monkeypatch: 
     assert here.sim.count("organizer", path) == seen + 1
 
 
-async def test_a_job_that_is_always_refused_keeps_nobody_from_a_turn(
-    world: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("_one_at_a_time")
+async def test_a_job_that_is_always_refused_keeps_nobody_from_a_turn(world: Make) -> None:
     """Its turn is kept once: then the others are asked for before it is again."""
-    monkeypatch.setattr(polling, "FIRST_READS", 1)
-    monkeypatch.setattr(polling, "GROWTH", math.inf)
     here = await world("organizer-documented")
     spoil_sockets(here)
     jobs = [here.add() for _ in range(10)]
