@@ -32,7 +32,7 @@ _ENDINGS: dict[Phase, type[RemoteJobError]] = {
 
 
 def wait_record(how: str, seconds: float) -> dict[str, Any]:
-    """The XCom ``wait``: how the end was learned (push, poll, first check), and after how long."""
+    """A result's ``wait``: how the end was learned (push, poll, first check), and after how long."""
     return {"how": how, "seconds": round(seconds, 3)}
 
 

@@ -13,7 +13,22 @@ from __future__ import annotations
 from typing import Any, NotRequired, TypedDict
 
 
-class JobSummary(TypedDict):
+class WaitRecord(TypedDict):
+    """How the wait went."""
+
+    #: how the end was learned: ``push``, ``poll`` or ``first check``
+    how: str
+    seconds: float
+
+
+class Waited(TypedDict):
+    """What each result has."""
+
+    #: only tasks wait: what a hook returns is without it
+    wait: NotRequired[WaitRecord]
+
+
+class JobSummary(Waited):
     """The XCom of every sensor; what is not known is left out."""
 
     job_id: str
@@ -35,15 +50,7 @@ class HeardSummary(JobSummary):
     result: dict[str, Any] | None
 
 
-class WaitRecord(TypedDict):
-    """The XCom ``wait``."""
-
-    #: how the end was learned: ``push``, ``poll`` or ``first check``
-    how: str
-    seconds: float
-
-
-class ArealDocuments(TypedDict):
+class ArealDocuments(Waited):
     """The XCom of ``ArealProcessDocumentsOperator``."""
 
     upload_session_id: str
@@ -56,7 +63,7 @@ class ArealDocuments(TypedDict):
     documents: list[dict[str, Any]]
 
 
-class ArealCopilotRun(TypedDict):
+class ArealCopilotRun(Waited):
     """The XCom of ``ArealCopilotOperator``."""
 
     copilot_task_id: str
@@ -78,7 +85,7 @@ class TaggerDocument(TypedDict):
     metadata: dict[str, Any] | None
 
 
-class TaggerBatch(TypedDict):
+class TaggerBatch(Waited):
     """The XCom of ``TaggerBatchOperator``."""
 
     job_id: str
@@ -92,7 +99,7 @@ class TaggerBatch(TypedDict):
     documents: list[TaggerDocument] | None
 
 
-class OrganizerJob(TypedDict):
+class OrganizerJob(Waited):
     """The XCom of ``OrganizerOperator``."""
 
     job_id: str
@@ -106,7 +113,7 @@ class OrganizerJob(TypedDict):
     result: dict[str, Any] | None
 
 
-class HaidyTask(TypedDict):
+class HaidyTask(Waited):
     """The XCom of ``HaidyTranscribeOperator`` and ``HaidyStructureOperator``."""
 
     haidy_task_id: str

@@ -280,15 +280,12 @@ class WaitingTask(BaseOperator):
         record: dict[str, Any] = event.get("wait") or wait_record("-", 0.0)
         error = error_of(event, self.kind.name)
         if error is not None:
-            context["ti"].xcom_push("wait", record)
             self.give_up(error)
         if event.get("stored"):
-            context["ti"].xcom_push("wait", record)
             return context["ti"].xcom_pull(
                 task_ids=self.task_id, key="return_value", map_indexes=context["ti"].map_index
             )
         if "xcom" in event:
-            context["ti"].xcom_push("wait", record)
             return event["xcom"]
         if str(event.get("phase")) not in ENDED:
             # the event of another release: what it does not tell is asked
@@ -370,17 +367,18 @@ class WaitingTask(BaseOperator):
     def finish(self, context: Context, update: Update, record: dict[str, Any]) -> Any:
         """The one end of every wait: the XCom, or the error."""
         hook = self.hook()
-        context["ti"].xcom_push("wait", record)
         error = ending_error(hook.describe(update.job_id, self.kind), update, self.fail_on_partial)
         if error is not None:
             self.give_up(error)
         if not self.with_result:
-            return self.kind.summary(update)
-        if not self.do_xcom_push:
+            told = self.kind.summary(update)
+        elif not self.do_xcom_push:
             return None  # nobody would see it, so it is not fetched
-        if update.result is not None and self.kind.result_in_status:
-            return self.kind.xcom(update)
-        return hook.get_result(update.job_id, kind=self.kind, **self.known_options(context))
+        elif update.result is not None and self.kind.result_in_status:
+            told = self.kind.xcom(update)
+        else:
+            told = hook.get_result(update.job_id, kind=self.kind, **self.known_options(context))
+        return {**told, "wait": record}
 
     def give_up(self, error: StatusProviderError) -> NoReturn:
         raise error

@@ -85,8 +85,8 @@ def report(stack: AirflowStack, dag_id: str, run_id: str, ends: Ends) -> None:
             print(stack.api.log(dag_id, run_id, task_id, map_index=index)[-2000:])
             continue
         job_id = stack.api.xcom(dag_id, run_id, task_id, "job_id", index)
-        wait: dict[str, Any] = stack.api.xcom(dag_id, run_id, task_id, "wait", index) or {}
-        if job_id in ends.at and wait.get("how") != "first check":
+        result: dict[str, Any] = stack.api.xcom(dag_id, run_id, task_id, map_index=index) or {}
+        if job_id in ends.at and result.get("wait", {}).get("how") != "first check":
             ended = datetime.fromisoformat(instance["end_date"]).astimezone(UTC).timestamp()
             kind = "sensor" if "Sensor" in task_id else "operator"
             late[f"{kind}, {task_id.split('_', 1)[1].replace('_', ' ')}"].append(ended - ends.at[job_id])

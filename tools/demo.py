@@ -241,8 +241,8 @@ def _task_name(instance: Mapping[str, Any]) -> str:
 
 def row(api: AirflowApi, instance: Mapping[str, Any]) -> Row:
     where = (instance["dag_id"], instance["dag_run_id"], instance["task_id"])
-    wait = api.xcom(*where, key="wait", map_index=instance["map_index"]) or {}
     result = api.xcom(*where, map_index=instance["map_index"])
+    wait = result.get("wait", {}) if isinstance(result, dict) else {}
     tries = f", try {instance['try_number']}" if instance["try_number"] > 1 else ""
     return Row(
         dag=instance["dag_id"],

@@ -60,8 +60,8 @@ class StatusOperator(WaitingTask):
     """Starts a job, waits for its end, and returns its result.
 
     The XCom ``job_id`` (and the service's own word for it) is there from the moment the job has started;
-    ``return_value`` is the result; ``wait`` says how the end was learned (``how``: push, poll or first
-    check) and after how many ``seconds``. With ``do_xcom_push=False`` the result is not even fetched.
+    ``return_value`` is the result, in which ``wait`` says how the end was learned (``how``: push, poll or
+    first check) and after how many ``seconds``. With ``do_xcom_push=False`` the result is not even fetched.
 
     :param poll_interval: seconds between status reads while no socket evidently works.
     :param timeout: seconds (or timedelta) from the start of the wait, after which one last read decides and

@@ -41,8 +41,8 @@ class StatusSensor(WaitingTask, BaseSensorOperator):
     """Waits for a job and succeeds when it has ended well.
 
     The XCom (``return_value``) is a JSON object: ``job_id``, ``phase``, ``status`` and, where known,
-    ``message``, ``progress`` (0..1), ``processed``, ``failed``, ``total``. The XCom ``wait`` says how the end
-    was learned (``how``: push, poll or first check) and after how many ``seconds``.
+    ``message``, ``progress`` (0..1), ``processed``, ``failed``, ``total``; ``wait`` says how the end was
+    learned (``how``: push, poll or first check) and after how many ``seconds``.
 
     Beside the following, whatever ``BaseSensorOperator`` takes: ``timeout`` (seconds from the start of the
     wait; one last read decides), ``soft_fail`` (skip when the job ended badly or the time ran out; mistakes

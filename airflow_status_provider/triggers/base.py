@@ -335,20 +335,22 @@ class StatusTrigger(BaseTrigger):
         if error is not None:
             return self._failed(error, record)
         if self.end_from_trigger and not self.with_result:
-            summary = {"return_value": self.kind.summary(update)} if self.xcom else {}
-            return TaskSuccessEvent(xcoms={**summary, "wait": record})
+            summary = {**self.kind.summary(update), "wait": record}
+            return TaskSuccessEvent(xcoms={"return_value": summary} if self.xcom else None)
         payload: dict[str, Any] = {"version": VERSION, **update.summary(), "wait": record}
         if self.kind.public_result:
             payload["result"] = update.result
         if not self.with_result:
             return TriggerEvent(payload)
         result = await self._result(update)
-        stored = result is not None and await self._store(result)
-        if result is None or stored is None:
+        if result is None:
+            return TriggerEvent(payload)
+        result = {**result, "wait": record}
+        stored = await self._store(result)
+        if stored is None:
             return TriggerEvent(payload)
         if self.end_from_trigger:
-            told: dict[str, Any] = {} if stored else {"return_value": result}
-            return TaskSuccessEvent(xcoms={**told, "wait": record})
+            return TaskSuccessEvent(xcoms=None if stored else {"return_value": result})
         return TriggerEvent({**payload, "stored": True} if stored else {**payload, "xcom": result})
 
     async def _result(self, update: Update) -> dict[str, Any] | None:
@@ -402,7 +404,7 @@ class StatusTrigger(BaseTrigger):
         self.log.error("%s", error)
         if self.soft_fail and ended:
             return TaskSkippedEvent()
-        return TaskFailedEvent(xcoms={"error": str(error), "wait": record})
+        return TaskFailedEvent(xcoms={"error": str(error)})
 
     async def _hold(self) -> None:
         deferred_at = reading.number(self.deferred_at)

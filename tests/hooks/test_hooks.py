@@ -252,9 +252,9 @@ def both(sync: Callable[[], Any], twin: Callable[[], Any]) -> Any:
 
 RESULTS = {
     ArealHook: {"job_id", "phase", "status"},
-    TaggerHook: set(results.TaggerBatch.__annotations__),
-    OrganizerHook: set(results.OrganizerJob.__annotations__),
-    HaidyHook: set(results.HaidyTask.__annotations__),
+    TaggerHook: set(results.TaggerBatch.__annotations__) - {"wait"},
+    OrganizerHook: set(results.OrganizerJob.__annotations__) - {"wait"},
+    HaidyHook: set(results.HaidyTask.__annotations__) - {"wait"},
 }
 
 

@@ -51,8 +51,8 @@ class Case:
 
 
 def keys(result: type[Any]) -> tuple[str, ...]:
-    """The keys that a result is declared to have."""
-    return tuple(get_type_hints(result))
+    """The keys that a result is declared to have, whoever returns it: ``wait``, only a task's has."""
+    return tuple(name for name in get_type_hints(result) if name != "wait")
 
 
 def _TaggerBatchOperator(simulated: SimulatorThread, folder: Path) -> Json:  # noqa: N802

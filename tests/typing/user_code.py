@@ -18,7 +18,6 @@ from airflow_status_provider.results import (
     JobSummary,
     OrganizerJob,
     TaggerBatch,
-    WaitRecord,
 )
 from airflow_status_provider.retries import RemoteJobRetryPolicy
 from airflow_status_provider.sensors.tagger import TaggerBatchSensor
@@ -37,9 +36,9 @@ def tags(batch: TaggerBatch) -> int:
 
 
 @task
-def ended(summary: JobSummary, wait: WaitRecord) -> str:
+def ended(summary: JobSummary) -> str:
     summary["phase"] + 1  # type: ignore[operator]
-    return f"{summary['phase']}: {summary.get('message', '-')}, after {wait['seconds']:.0f} s"
+    return f"{summary['phase']}: {summary.get('message', '-')}, after {summary['wait']['seconds']:.0f} s"
 
 
 @task
