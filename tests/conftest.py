@@ -8,6 +8,7 @@ import shutil
 import tempfile
 
 import hypothesis
+import pytest
 
 # a busy machine is no reason to fail
 hypothesis.settings.register_profile(
@@ -23,6 +24,14 @@ os.environ["AIRFLOW_HOME"] = _HOME
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
 pytest_plugins = ["airflow_status_provider.simulator.fixture"]
+
+
+@pytest.fixture(autouse=True)
+def nothing_logged_so_far() -> None:
+    """What one test logged leaves the next one no less."""
+    from airflow_status_provider.waiting import quota, waiter
+
+    waiter.quota.left = quota.BURST
 
 
 def pytest_unconfigure() -> None:

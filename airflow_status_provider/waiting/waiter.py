@@ -12,8 +12,11 @@ from typing import NamedTuple
 from airflow_status_provider.protocols.jobs import Tracker
 from airflow_status_provider.protocols.model import Phase, Update
 from airflow_status_provider.waiting import pacing
+from airflow_status_provider.waiting.quota import Quota
 
+quota = Quota()
 log = logging.getLogger("airflow_status_provider.waiting")
+log.addFilter(quota)
 
 #: progress is logged in steps of this, a change of status always
 PROGRESS_STEP = 0.1
