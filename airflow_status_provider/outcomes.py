@@ -36,6 +36,11 @@ def wait_record(how: str, seconds: float) -> dict[str, Any]:
     return {"how": how, "seconds": round(seconds, 3)}
 
 
+def with_wait(result: Any, record: dict[str, Any]) -> Any:
+    """A job's result as its task tells it; what is no object stays as it is."""
+    return {**result, "wait": record} if isinstance(result, dict) else result
+
+
 def ending_error(what: str, update: Update, fail_on_partial: bool) -> RemoteJobError | None:
     """The error that an ended job is to its task; None if it ended well enough."""
     said = f": {update.message}" if update.message else ""

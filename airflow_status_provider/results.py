@@ -21,14 +21,7 @@ class WaitRecord(TypedDict):
     seconds: float
 
 
-class Waited(TypedDict):
-    """What each result has."""
-
-    #: only tasks wait: what a hook returns is without it
-    wait: NotRequired[WaitRecord]
-
-
-class JobSummary(Waited):
+class JobSummary(TypedDict):
     """The XCom of every sensor; what is not known is left out."""
 
     job_id: str
@@ -40,6 +33,7 @@ class JobSummary(Waited):
     processed: NotRequired[int]
     failed: NotRequired[int]
     total: NotRequired[int]
+    wait: WaitRecord
 
 
 class HeardSummary(JobSummary):
@@ -50,7 +44,7 @@ class HeardSummary(JobSummary):
     result: dict[str, Any] | None
 
 
-class ArealDocuments(Waited):
+class ArealDocuments(TypedDict):
     """The XCom of ``ArealProcessDocumentsOperator``."""
 
     upload_session_id: str
@@ -61,9 +55,11 @@ class ArealDocuments(Waited):
     failed: int | None
     #: each as the service has it: ``id``, ``name``, ``status``, …
     documents: list[dict[str, Any]]
+    #: not from a hook, which has not waited
+    wait: NotRequired[WaitRecord]
 
 
-class ArealCopilotRun(Waited):
+class ArealCopilotRun(TypedDict):
     """The XCom of ``ArealCopilotOperator``."""
 
     copilot_task_id: str
@@ -72,6 +68,8 @@ class ArealCopilotRun(Waited):
     message: str | None
     #: as the service has it
     results: dict[str, Any]
+    #: not from a hook
+    wait: NotRequired[WaitRecord]
 
 
 class TaggerDocument(TypedDict):
@@ -85,7 +83,7 @@ class TaggerDocument(TypedDict):
     metadata: dict[str, Any] | None
 
 
-class TaggerBatch(Waited):
+class TaggerBatch(TypedDict):
     """The XCom of ``TaggerBatchOperator``."""
 
     job_id: str
@@ -97,9 +95,11 @@ class TaggerBatch(Waited):
     total: int | None
     #: None where only the counts could be fetched
     documents: list[TaggerDocument] | None
+    #: not from a hook
+    wait: NotRequired[WaitRecord]
 
 
-class OrganizerJob(Waited):
+class OrganizerJob(TypedDict):
     """The XCom of ``OrganizerOperator``."""
 
     job_id: str
@@ -111,9 +111,11 @@ class OrganizerJob(Waited):
     total: int | None
     #: the service's own object, None where it gave none
     result: dict[str, Any] | None
+    #: not from a hook
+    wait: NotRequired[WaitRecord]
 
 
-class HaidyTask(Waited):
+class HaidyTask(TypedDict):
     """The XCom of ``HaidyTranscribeOperator`` and ``HaidyStructureOperator``."""
 
     haidy_task_id: str
@@ -124,3 +126,5 @@ class HaidyTask(Waited):
     started_at: str | None
     completed_at: str | None
     additional_info: Any
+    #: not from a hook
+    wait: NotRequired[WaitRecord]

@@ -32,7 +32,7 @@ from airflow_status_provider.errors import (
     WaitTimeout,
 )
 from airflow_status_provider.hooks.base import StatusHook
-from airflow_status_provider.outcomes import ENDED, ending_error, error_of, wait_record
+from airflow_status_provider.outcomes import ENDED, ending_error, error_of, wait_record, with_wait
 from airflow_status_provider.protocols.jobs import JobKind
 from airflow_status_provider.protocols.model import Phase, Update
 from airflow_status_provider.triggers import progress
@@ -282,11 +282,12 @@ class WaitingTask(BaseOperator):
         if error is not None:
             self.give_up(error)
         if event.get("stored"):
-            return context["ti"].xcom_pull(
+            stored = context["ti"].xcom_pull(
                 task_ids=self.task_id, key="return_value", map_indexes=context["ti"].map_index
             )
+            return with_wait(stored, record)
         if "xcom" in event:
-            return event["xcom"]
+            return with_wait(event["xcom"], record)
         if str(event.get("phase")) not in ENDED:
             # the event of another release: what it does not tell is asked
             return self._finish_looked(context, job_id, self._look(context, job_id))
@@ -378,7 +379,7 @@ class WaitingTask(BaseOperator):
             told = self.kind.xcom(update)
         else:
             told = hook.get_result(update.job_id, kind=self.kind, **self.known_options(context))
-        return {**told, "wait": record}
+        return with_wait(told, record)
 
     def give_up(self, error: StatusProviderError) -> NoReturn:
         raise error

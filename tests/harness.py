@@ -182,6 +182,8 @@ class Task:
         self.map_index = map_index
         self.id = uuid.uuid4()
         self.slices: list[Slice] = []
+        #: what told the trigger of the end ("push" or "poll"), where its event says so
+        self.how = ""
         self._operator = operator
         self._arguments = {"task_id": "task", "retries": 0, **arguments}
         self._expand = expand
@@ -325,6 +327,8 @@ class Task:
         with set_supervisor_comms(self.store):
             fired = asyncio.run(events())
         assert len(fired) == 1, fired
+        if isinstance(fired[0].payload, dict):
+            self.how = fired[0].payload["wait"]["how"]
         return fired[0]
 
     # -- the scheduler

@@ -34,6 +34,7 @@ from airflow_status_provider.outcomes import (
     start_error,
     uncertain,
     wait_record,
+    with_wait,
 )
 from airflow_status_provider.protocols import tagger
 from airflow_status_provider.protocols.areal import DOC_PUSH, DOCUMENT
@@ -162,7 +163,13 @@ def test_when_a_start_is_uncertain(error: StatusProviderError, expected: bool) -
 
 def test_the_waits_record() -> None:
     """The record says how the end was learned and after how long, to the millisecond."""
-    assert wait_record("push", 1.23456) == {"how": "push", "seconds": 1.235}
+    record = wait_record("push", 1.23456)
+    assert record == {"how": "push", "seconds": 1.235}
+    assert with_wait({"job_id": "j"}, record) == {"job_id": "j", "wait": record}
+    assert with_wait(["a text", "of a service of one's own"], record) == [
+        "a text",
+        "of a service of one's own",
+    ]
 
 
 def test_what_is_told_is_what_is_typed() -> None:
@@ -170,6 +177,6 @@ def test_what_is_told_is_what_is_typed() -> None:
     assert set(wait_record("push", 1.0)) == set(results.WaitRecord.__annotations__)
     counted = {"message": "m", "progress": 0.5, "processed": 1, "failed": 0, "total": 2}
     update = ended(Phase.SUCCEEDED, **counted, result={})
-    assert {*DOCUMENT.summary(update), "wait"} == set(results.JobSummary.__annotations__)
-    assert {*DOC_PUSH.summary(update), "wait"} == set(results.HeardSummary.__annotations__)
+    assert set(with_wait(DOCUMENT.summary(update), {})) == set(results.JobSummary.__annotations__)
+    assert set(with_wait(DOC_PUSH.summary(update), {})) == set(results.HeardSummary.__annotations__)
     assert set(tagger.read_rows([{}])[0]) == set(results.TaggerDocument.__annotations__)

@@ -242,12 +242,13 @@ def _task_name(instance: Mapping[str, Any]) -> str:
 def row(api: AirflowApi, instance: Mapping[str, Any]) -> Row:
     where = (instance["dag_id"], instance["dag_run_id"], instance["task_id"])
     result = api.xcom(*where, map_index=instance["map_index"])
-    wait = result.get("wait", {}) if isinstance(result, dict) else {}
+    service = next((name for name in SERVICES if (instance["operator"] or "").startswith(name)), None)
+    wait = result.get("wait", {}) if service and isinstance(result, dict) else {}
     tries = f", try {instance['try_number']}" if instance["try_number"] > 1 else ""
     return Row(
         dag=instance["dag_id"],
         task=_task_name(instance),
-        service=next((name for name in SERVICES if (instance["operator"] or "").startswith(name)), "-"),
+        service=service or "-",
         how=wait.get("how", "-"),
         seconds=f"{wait['seconds']:.1f}" if "seconds" in wait else "-",
         outcome=f"{instance['state']}{tries}",

@@ -306,7 +306,7 @@ class StatusHook(BaseHook):
             block_on(client.close())
 
     def get_result(self, job_id: str, *, kind: JobKind | None = None, **options: Any) -> Any:
-        """An ended job's result, in the shape that the operators push to XCom."""
+        """An ended job's result, in the shape that the operators push to XCom, but for ``wait``."""
         kind = kind or self.kind
         return kind.xcom(self.get_status(job_id, kind=kind, **options))
 

@@ -50,7 +50,7 @@ class JobKind:
         raise NotImplementedError
 
     def summary(self, update: Update) -> dict[str, Any]:
-        """A sensor's XCom."""
+        """A sensor's XCom, but for ``wait``, which its task adds."""
         return update.summary() | ({"result": update.result} if self.public_result else {})
 
     def read_result(self, update: Update) -> Mapping[str, Any]:
@@ -58,7 +58,7 @@ class JobKind:
         return self.summary(update)
 
     def xcom(self, update: Update) -> Any:
-        """An operator's XCom: the result, as it can be stored."""
+        """An operator's XCom, but for ``wait``: the result, as it can be stored."""
         return reading.storable(self.read_result(update))
 
     def validate(self, job_id: object) -> str:

@@ -39,7 +39,7 @@ from airflow_status_provider.errors import (
     WaitTimeout,
 )
 from airflow_status_provider.hooks.base import StatusHook, Stopped
-from airflow_status_provider.outcomes import VERSION, ending_error, failure_payload, wait_record
+from airflow_status_provider.outcomes import VERSION, ending_error, failure_payload, wait_record, with_wait
 from airflow_status_provider.protocols import reading
 from airflow_status_provider.protocols.jobs import JobKind
 from airflow_status_provider.protocols.model import Update, clean_id
@@ -335,7 +335,7 @@ class StatusTrigger(BaseTrigger):
         if error is not None:
             return self._failed(error, record)
         if self.end_from_trigger and not self.with_result:
-            summary = {**self.kind.summary(update), "wait": record}
+            summary = with_wait(self.kind.summary(update), record)
             return TaskSuccessEvent(xcoms={"return_value": summary} if self.xcom else None)
         payload: dict[str, Any] = {"version": VERSION, **update.summary(), "wait": record}
         if self.kind.public_result:
@@ -345,7 +345,7 @@ class StatusTrigger(BaseTrigger):
         result = await self._result(update)
         if result is None:
             return TriggerEvent(payload)
-        result = {**result, "wait": record}
+        result = with_wait(result, record)
         stored = await self._store(result)
         if stored is None:
             return TriggerEvent(payload)

@@ -3,7 +3,6 @@ tasks, and with more its loop stands still."""
 
 from __future__ import annotations
 
-import logging
 import time
 
 #: lines a second, and how many at once after a silence
@@ -11,21 +10,19 @@ RATE = 20.0
 BURST = 100.0
 
 
-class Quota(logging.Filter):
-    """Lets so many INFO lines pass, and all others; what is left out is the news of a crowd."""
+class Quota:
+    """What is left out is the news of a crowd."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.left = BURST
         self._at = time.monotonic()
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno != logging.INFO:
-            return True
+    def take(self, keep: float = 0.0) -> bool:
+        """Whether one more line may be logged; ``keep``: so many are left for what is more important."""
         now = time.monotonic()
         self.left = min(BURST, self.left + max(0.0, now - self._at) * RATE)
         self._at = now
-        if self.left < 1.0:
+        if self.left < keep + 1.0:
             return False
         self.left -= 1.0
         return True

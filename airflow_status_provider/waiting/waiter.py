@@ -12,11 +12,10 @@ from typing import NamedTuple
 from airflow_status_provider.protocols.jobs import Tracker
 from airflow_status_provider.protocols.model import Phase, Update
 from airflow_status_provider.waiting import pacing
-from airflow_status_provider.waiting.quota import Quota
+from airflow_status_provider.waiting.quota import BURST, Quota
 
-quota = Quota()
 log = logging.getLogger("airflow_status_provider.waiting")
-log.addFilter(quota)
+quota = Quota()
 
 #: progress is logged in steps of this, a change of status always
 PROGRESS_STEP = 0.1
@@ -108,8 +107,9 @@ class Waiter:
 
     def settle(self, update: Update, how: str) -> None:
         if not self.future.done():
-            ending = f"{_news(update)}: it {_ENDED[update.phase]}"
-            self._say(logging.INFO, f"{ending}, {update.message}" if update.message else ending)
+            if _room():
+                ending = f"{_news(update)}: it {_ENDED[update.phase]}"
+                self._say(logging.INFO, f"{ending}, {update.message}" if update.message else ending)
             self.future.set_result(Outcome(update, how, time.monotonic()))
 
     def fail(self, error: Exception) -> None:
@@ -143,9 +143,10 @@ class Waiter:
         if self._told is not None:
             self._told(News(update, how, left))
         status, shown = self._logged
-        if update.status != status and not update.known_status:
-            self._say(logging.WARNING, f"{update.status!r} is no status known here; taken as still running")
-        if update.status != status or progress >= shown + PROGRESS_STEP:
+        if (update.status != status or progress >= shown + PROGRESS_STEP) and _room(keep=BURST / 2):
+            if update.status != status and not update.known_status:
+                words = f"{update.status!r} is no status known here; taken as still running"
+                self._say(logging.WARNING, words)
             self._logged = (update.status, progress)
             estimate = "" if left is None else f", about {_span(left)} left"
             self._say(logging.INFO, _news(update) + estimate)
@@ -184,6 +185,10 @@ class Waiter:
 
     def _say(self, level: int, words: str) -> None:
         self.context.run(log.log, level, "%s: %s", self.name, words)
+
+
+def _room(keep: float = 0.0) -> bool:
+    return log.isEnabledFor(logging.DEBUG) or quota.take(keep)
 
 
 _ENDED = {

@@ -13,7 +13,7 @@ from airflow_status_provider.sensors.areal import ArealDocumentSensor
 
 WAYS: dict[str, dict[str, Any]] = {
     "poke": {"deferrable": False},
-    "reschedule": {"deferrable": False, "mode": "reschedule", "poke_interval": 5},
+    "reschedule": {"deferrable": False, "mode": "reschedule", "poke_interval": 15},
     "deferred_resumed": {"end_from_trigger": False},
     "deferred": {},
     "start_from_trigger": {"start_from_trigger": True},

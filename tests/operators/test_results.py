@@ -78,7 +78,7 @@ def test_every_way_of_waiting_fails_with_the_services_words(
     assert piece.state == "failed"
     assert f"{case.title} (connection '{case.service}_default'), {case.noun} '" in said(task)
     assert " failed" in said(task)
-    if case.tells == "always":
+    if case.tells == "always" or (case.tells == "on the socket" and task.how == "push"):
         assert ERROR in said(task)
     if piece.error is not None:
         assert isinstance(piece.error, RemoteJobFailed)

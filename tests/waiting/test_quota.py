@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -12,13 +13,12 @@ from hypothesis import strategies as st
 
 from airflow_status_provider.protocols import organizer
 from airflow_status_provider.protocols.model import Phase, Update
-from airflow_status_provider.waiting import quota
+from airflow_status_provider.waiting import quota, waiter
 from airflow_status_provider.waiting.quota import BURST, RATE, Quota
 from airflow_status_provider.waiting.waiter import Waiter
 
-
-def record(level: int = logging.INFO) -> logging.LogRecord:
-    return logging.LogRecord("n", level, "p", 1, "m", None, None)
+RUNNING = Update(kind="organize", job_id="j", phase=Phase.RUNNING, status="running")
+DONE = replace(RUNNING, phase=Phase.SUCCEEDED, status="done")
 
 
 class Clock:
@@ -33,7 +33,21 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(quota, "time", clock)
+    monkeypatch.setattr(waiter, "quota", Quota())
     return clock
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.INFO)
+    return caplog
+
+
+def crowd(number: int) -> list[Waiter]:
+    return [
+        Waiter(organizer.ORGANIZE.tracker("j"), where="here", interval=10.0, deadline=None)
+        for _ in range(number)
+    ]
 
 
 @given(st.lists(st.floats(0.0, 2.0), max_size=300))
@@ -42,40 +56,63 @@ def test_no_more_pass_than_the_rate_and_one_burst(gaps: list[float]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         clock = Clock()
         patch.setattr(quota, "time", clock)
-        quotas, passed = Quota(), 0
+        lines, passed = Quota(), 0
         for gap in gaps:
             clock.now += gap
-            passed += sum(quotas.filter(record()) for _ in range(5))
+            passed += sum(lines.take() for _ in range(5))
         assert passed <= BURST + RATE * sum(gaps) + 1e-6
         assert passed >= min(5 * len(gaps), BURST)
 
 
 def test_silence_gives_room_again(clock: Clock) -> None:
     """After a burst, the next lines pass at the rate, and after a silence as many as at first."""
-    quotas = Quota()
-    assert sum(quotas.filter(record()) for _ in range(1000)) == BURST
+    lines = Quota()
+    assert sum(lines.take() for _ in range(1000)) == BURST
     clock.now += 1.0
-    assert sum(quotas.filter(record()) for _ in range(1000)) == RATE
+    assert sum(lines.take() for _ in range(1000)) == RATE
     clock.now += 3600.0
-    assert sum(quotas.filter(record()) for _ in range(1000)) == BURST
+    assert sum(lines.take() for _ in range(1000)) == BURST
 
 
-@pytest.mark.parametrize("level", [logging.DEBUG, logging.WARNING, logging.ERROR])
-def test_trouble_is_always_said(level: int) -> None:
-    """Only news is left out: no warning, and no line of somebody who wants to see all."""
-    quotas = Quota()
-    quotas.left = 0.0
-    assert quotas.filter(record(level))
-
-
-async def test_a_crowd_that_ends_at_once_says_little(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_crowd_that_ends_at_once_says_little(clock: Clock, said: pytest.LogCaptureFixture) -> None:
     """2,000 waits that end together settle all, and do not log a line each."""
-    caplog.set_level(logging.INFO)
-    waits = [
-        Waiter(organizer.ORGANIZE.tracker(f"j{n}"), where="here", interval=10.0, deadline=None)
-        for n in range(2000)
-    ]
-    for n, wait in enumerate(waits):
-        wait.settle(Update(kind="organize", job_id=f"j{n}", phase=Phase.SUCCEEDED, status="done"), "push")
+    waits = crowd(2000)
+    for wait in waits:
+        wait.settle(DONE, "push")
     assert len(await asyncio.gather(*(wait.future for wait in waits))) == 2000
-    assert len(caplog.records) == BURST
+    assert len(said.records) == BURST
+
+
+async def test_progress_leaves_room_for_ends(clock: Clock, said: pytest.LogCaptureFixture) -> None:
+    """However much the progress of some jobs would say, the end of another is said."""
+    *busy, ending = crowd(1001)
+    for wait in busy:
+        wait.note(RUNNING, "poll")
+    said.clear()
+    ending.settle(DONE, "push")
+    assert [record.getMessage() for record in said.records] == ["here, job 'j': done: it succeeded"]
+
+
+async def test_what_was_left_out_is_said_with_the_next_news(
+    clock: Clock, said: pytest.LogCaptureFixture
+) -> None:
+    """A change of status for which there was no room, an unknown one, too, is said when there is."""
+    *busy, late = crowd(1001)
+    strange = replace(RUNNING, status="humming", known_status=False)
+    for wait in busy:
+        wait.note(RUNNING, "poll")
+    said.clear()
+    late.note(strange, "poll")
+    assert not said.records
+    clock.now += 10.0
+    late.note(replace(strange, progress=0.01), "poll")
+    assert [record.levelname for record in said.records] == ["WARNING", "INFO"]
+    assert "humming" in said.records[1].getMessage()
+
+
+async def test_who_wants_to_see_all_sees_all(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """With the log level DEBUG nothing is left out."""
+    caplog.set_level(logging.DEBUG)
+    for wait in crowd(500):
+        wait.settle(DONE, "push")
+    assert len(caplog.records) == 500
