@@ -44,7 +44,14 @@ class HeardSummary(JobSummary):
     result: dict[str, Any] | None
 
 
-class ArealDocuments(TypedDict):
+class Result(TypedDict):
+    """What the XCom of every operator has beside the following."""
+
+    #: not from a hook, which has not waited
+    wait: NotRequired[WaitRecord]
+
+
+class ArealDocuments(Result):
     """The XCom of ``ArealProcessDocumentsOperator``."""
 
     upload_session_id: str
@@ -55,11 +62,9 @@ class ArealDocuments(TypedDict):
     failed: int | None
     #: each as the service has it: ``id``, ``name``, ``status``, …
     documents: list[dict[str, Any]]
-    #: not from a hook, which has not waited
-    wait: NotRequired[WaitRecord]
 
 
-class ArealCopilotRun(TypedDict):
+class ArealCopilotRun(Result):
     """The XCom of ``ArealCopilotOperator``."""
 
     copilot_task_id: str
@@ -68,8 +73,6 @@ class ArealCopilotRun(TypedDict):
     message: str | None
     #: as the service has it
     results: dict[str, Any]
-    #: not from a hook
-    wait: NotRequired[WaitRecord]
 
 
 class TaggerDocument(TypedDict):
@@ -83,7 +86,7 @@ class TaggerDocument(TypedDict):
     metadata: dict[str, Any] | None
 
 
-class TaggerBatch(TypedDict):
+class TaggerBatch(Result):
     """The XCom of ``TaggerBatchOperator``."""
 
     job_id: str
@@ -95,11 +98,9 @@ class TaggerBatch(TypedDict):
     total: int | None
     #: None where only the counts could be fetched
     documents: list[TaggerDocument] | None
-    #: not from a hook
-    wait: NotRequired[WaitRecord]
 
 
-class OrganizerJob(TypedDict):
+class OrganizerJob(Result):
     """The XCom of ``OrganizerOperator``."""
 
     job_id: str
@@ -111,11 +112,9 @@ class OrganizerJob(TypedDict):
     total: int | None
     #: the service's own object, None where it gave none
     result: dict[str, Any] | None
-    #: not from a hook
-    wait: NotRequired[WaitRecord]
 
 
-class HaidyTask(TypedDict):
+class HaidyTask(Result):
     """The XCom of ``HaidyTranscribeOperator`` and ``HaidyStructureOperator``."""
 
     haidy_task_id: str
@@ -126,5 +125,3 @@ class HaidyTask(TypedDict):
     started_at: str | None
     completed_at: str | None
     additional_info: Any
-    #: not from a hook
-    wait: NotRequired[WaitRecord]

@@ -282,10 +282,9 @@ class WaitingTask(BaseOperator):
         if error is not None:
             self.give_up(error)
         if event.get("stored"):
-            stored = context["ti"].xcom_pull(
+            return context["ti"].xcom_pull(
                 task_ids=self.task_id, key="return_value", map_indexes=context["ti"].map_index
             )
-            return with_wait(stored, record)
         if "xcom" in event:
             return with_wait(event["xcom"], record)
         if str(event.get("phase")) not in ENDED:

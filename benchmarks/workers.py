@@ -17,6 +17,7 @@ from pathlib import Path
 
 from airflow_status_provider.simulator import SimulatorThread
 from benchmarks.dags_workers.workers import WAYS
+from tools.demo import failures
 from tools.stack import AirflowStack
 
 DAGS = Path(__file__).parent / "dags_workers"
@@ -47,10 +48,8 @@ def main() -> int:
             run_id = stack.api.trigger(DAG_ID)
             held = watch(stack, run_id)
             state = stack.api.run_state(DAG_ID, run_id)
-            for instance in stack.api.task_instances(DAG_ID, run_id):
-                if instance["state"] != "success":
-                    print(f"{instance['task_id']}: {instance['state']}")
-                    print(stack.api.log(DAG_ID, run_id, instance["task_id"])[-2000:])
+            for failure in failures(stack.api):
+                print(failure)
     print(f"\n{options.each} waits of each way for jobs of {options.seconds:.0f} s: {state}")
     print(f"{'':20} {'worker-seconds a wait':>22}")
     for way in WAYS:

@@ -345,12 +345,12 @@ class StatusTrigger(BaseTrigger):
         result = await self._result(update)
         if result is None:
             return TriggerEvent(payload)
-        result = with_wait(result, record)
-        stored = await self._store(result)
+        told = with_wait(result, record)
+        stored = await self._store(told)
         if stored is None:
             return TriggerEvent(payload)
         if self.end_from_trigger:
-            return TaskSuccessEvent(xcoms=None if stored else {"return_value": result})
+            return TaskSuccessEvent(xcoms=None if stored else {"return_value": told})
         return TriggerEvent({**payload, "stored": True} if stored else {**payload, "xcom": result})
 
     async def _result(self, update: Update) -> dict[str, Any] | None:

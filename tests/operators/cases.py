@@ -38,6 +38,11 @@ class Case:
         return self.operator.__name__
 
     @property
+    def told(self) -> set[str]:
+        """The keys of its XCom."""
+        return {*self.result, "wait"}
+
+    @property
     def title(self) -> str:
         return self.service.capitalize()
 
@@ -51,7 +56,7 @@ class Case:
 
 
 def keys(result: type[Any]) -> tuple[str, ...]:
-    """The keys that a result is declared to have, whoever returns it: ``wait``, only a task's has."""
+    """The keys that a result is declared to have, but for ``wait``, which only the task knows."""
     return tuple(name for name in get_type_hints(result) if name != "wait")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from dataclasses import replace
 
 import pytest
@@ -16,17 +15,10 @@ from airflow_status_provider.protocols.model import Phase, Update
 from airflow_status_provider.waiting import quota, waiter
 from airflow_status_provider.waiting.quota import BURST, RATE, Quota
 from airflow_status_provider.waiting.waiter import Waiter
+from chaos.clock import Clock
 
 RUNNING = Update(kind="organize", job_id="j", phase=Phase.RUNNING, status="running")
 DONE = replace(RUNNING, phase=Phase.SUCCEEDED, status="done")
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = time.monotonic()
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 @pytest.fixture
