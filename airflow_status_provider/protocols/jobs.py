@@ -137,9 +137,10 @@ class Tracker:
             update = replace(update, message=self._hinted)
         if last is not None and update.total is None and last.total is not None and update.phase.ended:
             update = replace(update, total=last.total)  # which some last frames leave out
-        # a running job's partial result would otherwise be kept for as long as its wait
-        lean = update.result is None or update.phase.ended
-        self.latest = update if lean else replace(update, result=None)
+        if not update.phase.ended and update.result is not None:
+            # a running job's partial result would otherwise be kept for as long as its wait
+            update = replace(update, result=None)
+        self.latest = update
         return update
 
     def _found(self) -> None:

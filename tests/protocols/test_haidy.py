@@ -55,6 +55,13 @@ def test_an_intermediate_task() -> None:
     assert (update.message, update.final) == (None, False)
 
 
+def test_a_wait_keeps_no_partial_result() -> None:
+    """It may be large, thousands may wait, and only the final one is wanted."""
+    tracker = haidy.TASK.tracker("t-42")
+    assert tracker.read(answer(TASK), 1.0).result is None
+    assert tracker.read(answer(DONE), 2.0).result
+
+
 def test_a_tasks_result() -> None:
     """The XCom of a task has the final result and its times, and what is optional as null."""
     assert haidy.TASK.read_result(haidy.TASK.read_status("t-42", answer(DONE))) == {
