@@ -9,6 +9,7 @@ import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -19,7 +20,7 @@ from airflow_status_provider.protocols.model import AuthScheme, Service
 SECRET_LENGTH = 12
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Endpoint:
     """``digest`` tells accounts apart: equal digests may share a client and a socket, others never."""
 
@@ -33,7 +34,7 @@ class Endpoint:
     #: what no answer may quote
     secrets: tuple[bytes, ...] = field(repr=False)
 
-    @property
+    @cached_property  # one text for all of its waits
     def where(self) -> str:
         return f"{self.service.title} (connection {self.conn_id!r})"
 
