@@ -210,6 +210,7 @@ class WaitingTask(BaseOperator):
                 progress.record(
                     update,
                     "first check",
+                    at=time.time(),
                     job_id=job_id,
                     service=self.kind.service,
                     conn_id=self.conn_id,

@@ -42,6 +42,7 @@ from pydantic import TypeAdapter
 
 from airflow_status_provider.errors import StatusProviderError
 from airflow_status_provider.protocols import areal, haidy, jobs, organizer
+from airflow_status_provider.triggers.base import DEFAULTS
 from airflow_status_provider.waiting import polling
 
 try:
@@ -150,8 +151,8 @@ class Slice:
 
     @property
     def kwargs(self) -> Json:
-        """The stored kwargs of the trigger."""
-        return _plain(self.deferred.trigger_kwargs)
+        """What the trigger is made with; what is not stored is as by default."""
+        return DEFAULTS | _plain(self.deferred.trigger_kwargs)
 
 
 class Task:

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import itertools
 import json
 import time
@@ -152,49 +153,31 @@ class StatusTrigger(BaseTrigger):
         if isinstance(fields, dict):
             # the triggerer renders attributes
             self.__dict__ |= {name: value for name, value in unknown.items() if not hasattr(self, name)}
+        self._begun = 0.0
         # from here on a kill has nothing to cancel
         self._ended = False
         self._report: progress.Report | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         cls = type(self)
-        return f"{cls.__module__}.{cls.__qualname__}", {
-            "conn_id": self.conn_id,
-            "job_id": self.job_id,
-            "poll_interval": self.poll_interval,
-            "deadline": self.deadline,
-            "stall_timeout": self.stall_timeout,
-            "options": self.options,
-            "seen": self.seen,
-            "started_at": self.started_at,
-            "deferred_at": self.deferred_at,
-            "end_from_trigger": self.end_from_trigger,
-            "resume_on_timeout": self.resume_on_timeout,
-            "soft_fail": self.soft_fail,
-            "fail_on_partial": self.fail_on_partial,
-            "with_result": self.with_result,
-            "xcom": self.xcom,
-            "cancel_on_kill": self.cancel_on_kill,
-            "cancel_on_timeout": self.cancel_on_timeout,
-            "within": self.within,
-            "fields": self.fields,
-            **self.unknown,
-        }
+        mine = {name: getattr(self, name) for name in DEFAULTS}
+        told = {name: value for name, value in mine.items() if value is not DEFAULTS[name]}
+        return f"{cls.__module__}.{cls.__qualname__}", told | self.unknown
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        begun = time.time()
+        self._begun = time.time()
         outcome: Outcome | None = None
         try:
             self._take_fields()
             self._validate()
             if self.xcom and self._task() is not None:
-                self._report = progress.Report(self._task, lambda: self._facts(begun))
+                self._report = progress.Report(self._task, self._facts)
             outcome = await self._end()
         except StatusProviderError as error:
-            event = self._failed(error, {"how": "-", "seconds": self._waited(begun)})
+            event = self._failed(error, {"how": "-", "seconds": self._waited()})
         else:
             self._ended = True
-            record = wait_record(outcome.how, self._waited(begun))
+            record = wait_record(outcome.how, self._waited())
             event = await self._event(outcome.update, record)
         finally:
             if self._report is not None:
@@ -259,30 +242,31 @@ class StatusTrigger(BaseTrigger):
         self.kind.validate(self.job_id)
 
     async def _end(self) -> Outcome:
-        """How the wait ended; a job whose time is over is cancelled first, where that is wanted."""
+        """How the wait ended; refused credentials begin it once more with the connection as it is now."""
         try:
-            return await self._outcome()
+            endpoint = await self._endpoint()
+            while True:
+                try:
+                    return await self._wait(endpoint)
+                except TypeError as error:
+                    words = f"the trigger's options do not fit a {self.kind.noun}: {error}"
+                    raise InvalidInput(words) from None
+                except AuthenticationFailed:
+                    fresh = await self._endpoint(stale=endpoint)
+                    if fresh.digest == endpoint.digest:
+                        raise
+                    endpoint = fresh
         except WaitTimeout as error:
             if not self.cancel_on_timeout:
                 raise
-            stopped = await self._stop("its time is over")
-            if stopped.update is not None and stopped.ended_itself:
-                return Outcome(stopped.update, "poll", time.monotonic())
-            raise error.but(stopped.words) from None
+            return await self._cancelled(error)
 
-    async def _outcome(self) -> Outcome:
-        """Wait; if the credentials were refused, once more with the connection as it is now."""
-        endpoint = await self._endpoint()
-        while True:
-            try:
-                return await self._wait(endpoint)
-            except TypeError as error:
-                raise InvalidInput(f"the trigger's options do not fit a {self.kind.noun}: {error}") from None
-            except AuthenticationFailed:
-                fresh = await self._endpoint(stale=endpoint)
-                if fresh.digest == endpoint.digest:
-                    raise
-                endpoint = fresh
+    async def _cancelled(self, error: WaitTimeout) -> Outcome:
+        """At the deadline the job is cancelled, and may turn out to have ended itself."""
+        stopped = await self._stop("its time is over")
+        if stopped.update is not None and stopped.ended_itself:
+            return Outcome(stopped.update, "poll", time.monotonic())
+        raise error.but(stopped.words) from None
 
     async def _endpoint(self, stale: Endpoint | None = None) -> Endpoint:
         """The connection; Airflow's own trouble in giving it is waited out like the service's."""
@@ -309,22 +293,22 @@ class StatusTrigger(BaseTrigger):
             told=self._report,
         )
 
-    def _facts(self, begun: float) -> dict[str, Any]:
+    def _facts(self) -> dict[str, Any]:
         started_at = reading.number(self.started_at)
         return {
             "job_id": self.job_id,
             "service": self.kind.service,
             "conn_id": self.conn_id,
-            "started_at": begun if started_at is None else started_at,
+            "started_at": self._begun if started_at is None else started_at,
             "deadline": self.deadline,
         }
 
     def _hook(self) -> StatusHook:
         return self.hook_class(self.conn_id)
 
-    def _waited(self, begun: float) -> float:
+    def _waited(self) -> float:
         since = reading.number(self.started_at)
-        return round(max(0.0, time.time() - (begun if since is None else since)), 3)
+        return round(max(0.0, time.time() - (self._begun if since is None else since)), 3)
 
     # -- the event
 
@@ -452,6 +436,16 @@ class StatusTrigger(BaseTrigger):
         key = task["task_id"] if index < 0 else f"{task['task_id']}_{index}"
         state: str | None = states.get(task["run_id"], {}).get(key)
         return state
+
+
+#: A trigger is stored without what is as it would be anyway: in each turn of a triggerer's main loop the
+#: database reads the rows of all triggers, and a crowd's ends come by turns. So no default may ever change,
+#: not in a subclass either.
+DEFAULTS: dict[str, Any] = {
+    parameter.name: parameter.default
+    for parameter in inspect.signature(StatusTrigger).parameters.values()
+    if parameter.kind is parameter.KEYWORD_ONLY
+}
 
 
 def _plain(option: object) -> bool:

@@ -43,14 +43,14 @@ def record(
     how: str,
     left: float | None = None,
     *,
+    at: float,
     job_id: str,
     service: str,
     conn_id: str,
     started_at: float,
     deadline: float | None,
 ) -> dict[str, Any]:
-    """The XCom; all times in it are Unix seconds, and ``ends_at`` is an estimate."""
-    now = time.time()
+    """The XCom; all times in it are Unix seconds, ``at`` as well, and ``ends_at`` is an estimate."""
     return {
         "status": update.status[:LONGEST] if update else "",
         "progress": update.progress if update else None,
@@ -59,8 +59,8 @@ def record(
         "total": update.total if update else None,
         "current": update.current[:LONGEST] if update and update.current else None,
         "how": how,
-        "ends_at": None if left is None else round(now + left),
-        "seen_at": round(now, 3),
+        "ends_at": None if left is None else round(at + left),
+        "seen_at": round(at, 3),
         "job_id": job_id,
         "service": service,
         "conn_id": conn_id,
@@ -70,7 +70,8 @@ def record(
 
 
 class Report:
-    """One wait's latest news, and when it may be written; whose task's, and of which wait, is asked then."""
+    """One wait's latest news, and when it may be written; whose task's, and of which wait, is asked then, for
+    thousands may have to wait for their turn."""
 
     __slots__ = ("_facts", "_task", "due", "latest")
 
@@ -80,21 +81,21 @@ class Report:
         self._task = task
         self._facts = facts
         self.due = time.monotonic() + GAP
-        self.latest: dict[str, Any] | None = None
+        self.latest: tuple[News, float] | None = None
 
     def __call__(self, news: News) -> None:
-        queued, self.latest = self.latest is not None, record(*news, **self._facts())
+        queued, self.latest = self.latest is not None, (news, time.time())
         if not queued:
             _writers.setdefault(asyncio.get_running_loop(), Writer()).add(self)
 
     def close(self) -> None:
         self.latest = None
 
-    async def store(self, value: dict[str, Any]) -> None:
+    async def store(self, news: News, at: float) -> None:
         task = self._task()
         try:
             if task is not None:
-                await XCom.aset(KEY, value, **task)
+                await XCom.aset(KEY, record(*news, at=at, **self._facts()), **task)
         except Exception as error:  # noqa: BLE001 - rule 3
             log.debug("the progress of %s could not be stored: %s", task, type(error).__name__)
 
@@ -123,13 +124,13 @@ class Writer:
                     await asyncio.sleep(min(TICK, report.due - time.monotonic()))
                 else:
                     heapq.heappop(self._queue)
-                    await self._store(report, report.latest)
+                    await self._store(report, *report.latest)
         finally:
             self._task = None
 
-    async def _store(self, report: Report, value: dict[str, Any]) -> None:
+    async def _store(self, report: Report, news: News, at: float) -> None:
         report.latest, report.due = None, time.monotonic() + GAP
-        await report.store(value)
+        await report.store(news, at)
         await asyncio.sleep(PAUSE)
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from airflow_status_provider.errors import StatusProviderError
 from airflow_status_provider.triggers.areal import ArealCDBalancerTrigger, ArealSessionTrigger
-from airflow_status_provider.triggers.base import StatusTrigger
+from airflow_status_provider.triggers.base import DEFAULTS, StatusTrigger
 from airflow_status_provider.triggers.haidy import HaidyTaskTrigger
 from tests.triggers.conftest import ALL, Connect, again, payload, trigger_of
 from tests.waiting.world import CASES, until
@@ -30,9 +30,8 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
     max_leaves=6,
 )
-KNOWN = list(HaidyTaskTrigger().serialize()[1])
 NAMES = st.sampled_from(
-    [*KNOWN, "self", "cls", "queue", "kwargs", "unknown", "task_instance", "trigger_id", "log", "run"]
+    [*DEFAULTS, "self", "cls", "queue", "kwargs", "unknown", "task_instance", "trigger_id", "log", "run"]
 )
 OPTIONS = st.dictionaries(
     st.sampled_from(["scope", "documents", "settled", "baseline", "start", "seen", "kind", "job_id"]),
@@ -76,10 +75,27 @@ def test_a_trigger_survives_its_storage(made: type[StatusTrigger]) -> None:
     assert again(trigger).serialize() == (path, stored)
 
 
-def test_defaults_are_stored_too() -> None:
-    """A trigger made with nothing can be stored and made again."""
-    trigger = HaidyTaskTrigger()
-    assert again(trigger).serialize() == trigger.serialize()
+def test_what_is_as_by_default_is_not_stored() -> None:
+    """A triggerer reads the rows of all triggers again and again: they are small."""
+    trigger = HaidyTaskTrigger(conn_id="here", job_id="job", deadline=None, seen=False, xcom=True)
+    _, stored = trigger.serialize()
+    assert stored == {"conn_id": "here", "job_id": "job"}
+    assert vars(again(trigger)) == vars(trigger)
+
+
+def test_no_default_changes() -> None:
+    """What was stored by another release of this package holds only what differs from these."""
+    flags = ("seen", "end_from_trigger", "resume_on_timeout", "soft_fail", "fail_on_partial", "with_result")
+    cancels = ("cancel_on_kill", "cancel_on_timeout")
+    unset = ("deadline", "stall_timeout", "options", "started_at", "deferred_at", "within", "fields")
+    assert {
+        "conn_id": "",
+        "job_id": "",
+        "poll_interval": 5.0,
+        "xcom": True,
+        **dict.fromkeys((*flags, *cancels), False),
+        **dict.fromkeys(unset),
+    } == DEFAULTS
 
 
 @given(KWARGS)
@@ -87,7 +103,8 @@ def test_no_kwargs_break_init(kwargs: dict[str, Any]) -> None:
     """An ``__init__`` that raises would take the whole triggerer down, again and again."""
     for made in ALL:
         trigger = made(**kwargs)
-        assert {name: trigger.serialize()[1][name] for name in kwargs}.keys() == kwargs.keys()
+        left_out = kwargs.keys() - trigger.serialize()[1].keys()
+        assert all(kwargs[name] is DEFAULTS[name] for name in left_out)
         assert again(trigger).serialize()[1].keys() == trigger.serialize()[1].keys()
 
 
