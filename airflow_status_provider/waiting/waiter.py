@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -42,10 +43,12 @@ class Waiter:
     """News is conflated into the tracker, never queued; nobody waits for a slow waiter."""
 
     __slots__ = (
+        "_ends_at",
         "_last",
         "_logged",
         "_rate",
         "_told",
+        "_unmoved",
         "again",
         "alive_at",
         "context",
@@ -94,7 +97,11 @@ class Waiter:
         self.alive_at = time.monotonic()
         self._last: tuple[object, ...] = (None,) * 5
         self._logged: tuple[str, float] = ("", 0.0)
+        # the progress that was seen first, and when; and when it will be complete if it goes on like this
         self._rate: tuple[float, float] | None = None
+        self._ends_at: float | None = None
+        # news in a row that brought no other progress
+        self._unmoved = 0
         # whether the last read brought no usable answer
         self.troubled = False
         self._told = told
@@ -130,6 +137,11 @@ class Waiter:
         told = (update.status, update.progress, update.processed, update.failed, update.total)
         # a frame need not tell all that a read tells: what it leaves out has not changed
         now = tuple(old if new is None else new for new, old in zip(told, self._last, strict=True))
+        if update.progress is None or update.progress == self._last[1]:
+            self._unmoved += 1
+        else:
+            self._unmoved = 0
+            self._predict(update.progress)
         changed, self._last = now != self._last, now
         self.unchanged = 0 if changed else self.unchanged + 1
         if changed:
@@ -137,8 +149,6 @@ class Waiter:
         if not changed or update.phase.ended or update.recheck_in is not None or not update.status:
             return
         progress = update.progress or 0.0
-        if update.progress is not None and (self._rate is None or progress < self._rate[0]):
-            self._rate = (progress, time.monotonic())
         left = self._left()
         if self._told is not None:
             self._told(News(update, how, left))
@@ -148,7 +158,7 @@ class Waiter:
                 words = f"{update.status!r} is no status known here; taken as still running"
                 self._say(logging.WARNING, words)
             self._logged = (update.status, progress)
-            estimate = "" if left is None else f", about {_span(left)} left"
+            estimate = "" if left is None or left < 1.0 else f", about {_span(left)} left"
             self._say(logging.INFO, _news(update) + estimate)
 
     def trouble(self, error: Exception) -> None:
@@ -163,9 +173,12 @@ class Waiter:
             self._say(logging.INFO, "the service answers again")
 
     def next_read(self, push: bool) -> float:
-        pause = pacing.next_read(self.interval, unchanged=self.unchanged, remaining=self._left(), push=push)
-        left = self._until_stalled()
-        return min(pause, left) if left > 0 else pause
+        left = self._left()
+        # other news does not mean that the predicted end is any nearer
+        unchanged = self.unchanged if left is None else max(self.unchanged, self._unmoved)
+        pause = pacing.next_read(self.interval, unchanged=unchanged, remaining=left, push=push)
+        stalled_in = self._until_stalled()
+        return min(pause, stalled_in) if stalled_in > 0 else pause
 
     @property
     def stalled(self) -> bool:
@@ -175,13 +188,19 @@ class Waiter:
     def _until_stalled(self) -> float:
         return float("inf") if self.stall is None else self.alive_at + self.stall - time.monotonic()
 
+    def _predict(self, progress: float) -> None:
+        now = time.monotonic()
+        if self._rate is None or progress < self._rate[0]:
+            self._rate = (progress, now)
+        first, since = self._rate
+        ends_at = (
+            now + (1.0 - progress) * (now - since) / (progress - first) if progress > first else math.inf
+        )
+        self._ends_at = ends_at if math.isfinite(ends_at) else None
+
     def _left(self) -> float | None:
-        """Seconds until the end, if progress goes on as it did since it was first seen."""
-        update = self.tracker.latest
-        if self._rate is None or update is None or not update.progress or update.progress <= self._rate[0]:
-            return None
-        gone, since = update.progress - self._rate[0], time.monotonic() - self._rate[1]
-        return (1.0 - update.progress) * since / gone
+        """Seconds until the predicted end, which comes nearer although progress is told in steps."""
+        return None if self._ends_at is None else max(0.0, self._ends_at - time.monotonic())
 
     def _say(self, level: int, words: str) -> None:
         self.context.run(log.log, level, "%s: %s", self.name, words)

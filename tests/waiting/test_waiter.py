@@ -14,13 +14,21 @@ from airflow_status_provider.protocols import organizer
 from airflow_status_provider.protocols.model import Phase, Update
 from airflow_status_provider.waiting import waiter as module
 from airflow_status_provider.waiting.waiter import News, Waiter
+from chaos.clock import Clock
 
 WHERE = "Organizer (connection 'here'), job 'j'"
 RUNNING = Update(kind="organize", job_id="j", phase=Phase.RUNNING, status="running")
 
 
 @pytest.fixture
-async def waiter() -> Waiter:
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+@pytest.fixture
+async def waiter(clock: Clock) -> Waiter:
     tracker = organizer.ORGANIZE.tracker("j")
     return Waiter(tracker, where="Organizer (connection 'here')", interval=10.0, deadline=None)
 
@@ -56,24 +64,61 @@ async def test_changes_are_said_once(waiter: Waiter, said: pytest.LogCaptureFixt
 
 
 async def test_a_change_is_told_once_and_logged_with_what_is_left(
-    said: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    said: pytest.LogCaptureFixture, clock: Clock
 ) -> None:
     """Half done after two minutes: two more, for whoever listens and in the log; what stays is not repeated."""
-    clock = 100.0
-    monkeypatch.setattr(module.time, "monotonic", lambda: clock)
     heard: list[News] = []
     tracker = organizer.ORGANIZE.tracker("j")
     waiter = Waiter(tracker, where="here", interval=10.0, deadline=None, told=heard.append)
     for progress, how in ((0.0, "poll"), (0.5, "push"), (0.5, "poll")):
         tracker.latest = replace(RUNNING, progress=progress)
         waiter.note(tracker.latest, how)
-        clock += 120.0
+        clock.now += 120.0
     waiter.note(replace(RUNNING, phase=Phase.SUCCEEDED, status="completed"), "poll")
     assert heard == [
         (replace(RUNNING, progress=0.0), "poll", None),
         (replace(RUNNING, progress=0.5), "push", 120.0),
     ]
     assert lines(said)[-1] == "here, job 'j': running 50%, about 2 min left"
+
+
+async def test_a_predicted_end_comes_nearer_while_nothing_new_is_told(waiter: Waiter, clock: Clock) -> None:
+    """Half done after two minutes, and silent for 90 s: half a minute is left, and the next read is in half of it."""
+    waiter.note(replace(RUNNING, progress=0.0), "poll")
+    clock.now += 120.0
+    waiter.note(replace(RUNNING, progress=0.5), "poll")
+    clock.now += 90.0
+    assert waiter.next_read(push=False) == pytest.approx(15.0, rel=0.11)
+
+
+async def test_progress_predicts_whatever_else_its_news_leaves_out(waiter: Waiter, clock: Clock) -> None:
+    """A frame without a status is not told, and its progress counts all the same."""
+    for progress in (0.0, 0.5):
+        waiter.note(replace(RUNNING, status="", progress=progress), "push")
+        clock.now += 120.0
+    clock.now -= 30.0
+    assert waiter.next_read(push=False) == pytest.approx(15.0, rel=0.11)
+
+
+async def test_a_job_that_stalls_near_its_end_is_not_chased_though_it_tells_of_other_things(
+    waiter: Waiter, clock: Clock
+) -> None:
+    """Counts that move and a progress that does not: no new prediction, and reads that become rare."""
+    waiter.note(replace(RUNNING, progress=0.0), "poll")
+    for count in range(20):
+        clock.now += 10.0
+        waiter.note(replace(RUNNING, progress=0.99, processed=count), "poll")
+    assert waiter.next_read(push=False) == pytest.approx(20.0, rel=0.11)
+
+
+async def test_progress_that_predicts_no_time_at_all_predicts_nothing(waiter: Waiter, clock: Clock) -> None:
+    """A share so small that the end would be infinitely far away."""
+    heard: list[News] = []
+    waiter._told = heard.append
+    for progress in (0.0, 1e-320):
+        waiter.note(replace(RUNNING, progress=progress), "poll")
+        clock.now += 10.0
+    assert [news.left for news in heard] == [None, None]
 
 
 async def test_an_unknown_status_is_warned_of_once(waiter: Waiter, said: pytest.LogCaptureFixture) -> None:
