@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The curves in the documentation: how waiting scales, and what the sizing model says of how many waits."""
+"""The curves in the documentation: how waiting scales, what pacing saves, and what the sizing model says of how many
+waits."""
 
 from __future__ import annotations
 
@@ -41,6 +42,34 @@ def draw(found: list[dict[str, Any]], where: Path) -> None:
         figure.savefig(where / f"scaling.{form}", dpi=110)
 
 
+def draw_pacing(found: list[dict[str, Any]], where: Path) -> None:
+    """Reads against lateness, a point for each interval: what is further down and to the left is better."""
+    pyplot = _pyplot()
+    groups = {
+        "all": "the whole mix",
+        "items": "progress by items",
+        "stages": "stages only",
+        "nothing": "nothing before the end",
+    }
+    figure, axes = pyplot.subplots(1, len(groups), figsize=(12, 3.6), sharex=True, sharey=True)
+    for axis, (group, title) in zip(axes, groups.items(), strict=True):
+        rows = [row for row in found if row["tells"] == group]
+        for who, name in (("fixed", "fixed interval"), ("ours", "ours")):
+            axis.plot(
+                [row["late"][who] for row in rows], [row["reads"][who] for row in rows], "o-", label=name
+            )
+        for row in rows:
+            for who, offset in (("fixed", (3, 4)), ("ours", (-4, -12))):
+                at = (row["late"][who], row["reads"][who])
+                axis.annotate(f"{row['interval']:.0f} s", at, offset, textcoords="offset points", fontsize=7)
+        axis.set(xscale="log", yscale="log", title=title, xlabel="s from end to read, median")
+        axis.grid(alpha=0.3)
+    axes[0].set(ylabel="reads a job")
+    axes[0].legend()
+    figure.tight_layout()
+    figure.savefig(where / "pacing.svg", metadata={"Date": None})
+
+
 def draw_sizes(carried: Mapping[int, int], where: Path) -> None:
     """The model as lines; ``carried``, by waits at once, is what one triggerer carried in the simulation."""
     pyplot = _pyplot()
@@ -69,6 +98,7 @@ def _pyplot() -> Any:
     import matplotlib
 
     matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "the same ids each time"
     from matplotlib import pyplot
 
     return pyplot

@@ -4,7 +4,8 @@
 A synthetic mix of jobs is polled once at a fixed interval and once as a wait really paces itself (its own
 ``note`` and ``next_read``, on a clock of ours): how many status reads a job costs, and how long after its end the
 read comes that shows it. Lengths are log-normal around two minutes; services tell progress by items (Tagger,
-Organizer), only stages (Haidy), or nothing before the end (Areal by REST); and the socket works, or not.
+Organizer), only stages (Haidy), or nothing before the end (Areal by REST); and the socket works, or not. Prints the
+table; `make bench` also has it drawn, into the folder that is given then.
 """
 
 from __future__ import annotations
@@ -13,13 +14,17 @@ import asyncio
 import logging
 import random
 import statistics
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from airflow_status_provider.protocols import tagger
 from airflow_status_provider.protocols.model import Phase, Update
 from airflow_status_provider.waiting import waiter as waiters
 from airflow_status_provider.waiting.waiter import Waiter
+from benchmarks import curves
 
 JOBS = 2000
 MEDIAN_LENGTH = 120.0
@@ -99,40 +104,43 @@ def adaptive(clock: Clock) -> Callable[[Job, float, random.Random], tuple[int, f
     return run
 
 
-async def main() -> None:
+async def measure() -> list[dict[str, Any]]:
     logging.getLogger("airflow_status_provider").setLevel(logging.WARNING)
+    random.seed(1)
     clock = Clock()
     waiters.time = clock  # type: ignore[assignment, attr-defined]
-    print(
-        f"{JOBS} jobs, median {MEDIAN_LENGTH:.0f} s: {', '.join(f'{s:.0%} {k}' for k, s in SHARES.items())}"
-    )
-    print(f"{'interval':>8} {'tells':>8} {'reads/job':>18} {'ratio':>6} {'median late s':>18} {'ratio':>6}")
+    rows: list[dict[str, Any]] = []
     for interval in INTERVALS:
         results: dict[str, dict[str, list[tuple[int, float]]]] = {}
         for name, way in (("fixed", fixed), ("ours", adaptive(clock))):
             chance = random.Random(1)
             for job in list(jobs(random.Random(2))):
-                for group in (job.tells, "all"):
-                    results.setdefault(group, {}).setdefault(name, [])
                 outcome = way(job, interval, chance)
-                results[job.tells][name].append(outcome)
-                results["all"][name].append(outcome)
+                for group in (job.tells, "all"):
+                    results.setdefault(group, {}).setdefault(name, []).append(outcome)
         for group, both in sorted(results.items()):
             reads = {name: statistics.fmean(one[0] for one in ones) for name, ones in both.items()}
             late = {name: statistics.median(one[1] for one in ones) for name, ones in both.items()}
-            row = {
-                "interval": interval,
-                "tells": group,
-                "reads": reads,
-                "late": late,
-                "reads_ratio": reads["ours"] / reads["fixed"],
-                "late_ratio": late["ours"] / late["fixed"],
-            }
-            print(
-                f"{interval:>8.0f} {group:>8} {reads['fixed']:>8.1f} {reads['ours']:>9.1f} "
-                f"{row['reads_ratio']:>6.2f} {late['fixed']:>8.2f} {late['ours']:>9.2f} {row['late_ratio']:>6.2f}"
-            )
+            rows.append({"interval": interval, "tells": group, "reads": reads, "late": late})
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> None:
+    print(
+        f"{JOBS} jobs, median {MEDIAN_LENGTH:.0f} s: {', '.join(f'{s:.0%} {k}' for k, s in SHARES.items())}"
+    )
+    print(f"{'interval':>8} {'tells':>8} {'reads/job':>18} {'ratio':>6} {'median late s':>18} {'ratio':>6}")
+    for row in rows:
+        reads, late = row["reads"], row["late"]
+        print(
+            f"{row['interval']:>8.0f} {row['tells']:>8} "
+            f"{reads['fixed']:>8.1f} {reads['ours']:>9.1f} {reads['ours'] / reads['fixed']:>6.2f} "
+            f"{late['fixed']:>8.2f} {late['ours']:>9.2f} {late['ours'] / late['fixed']:>6.2f}"
+        )
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    found = asyncio.run(measure())
+    table(found)
+    for folder in sys.argv[1:]:
+        curves.draw_pacing(found, Path(folder))

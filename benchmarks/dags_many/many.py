@@ -18,12 +18,13 @@ AT_ONCE = 20_000
 
 # what is imported, opened and pooled once is no wait's
 with DAG("ours_first", schedule=None, catchup=False):
-    ArealDocumentSensor.partial(task_id="wait", areal_conn_id="bench", timeout=7200).expand(
-        document_id=[f"first{number}" for number in range(FIRST)]
-    )
+    ArealDocumentSensor.partial(
+        task_id="wait", areal_conn_id="bench", poll_interval=600, timeout=7200
+    ).expand(document_id=[f"first{number}" for number in range(FIRST)])
 
 with DAG("idle_first", schedule=None, catchup=False):
-    IdleSensor.partial(task_id="wait", path=os.environ.get("OVER", "")).expand(number=list(range(FIRST)))
+    # these never end
+    IdleSensor.partial(task_id="wait", path="/no/such/file").expand(number=list(range(FIRST)))
 
 with DAG("ours", schedule=None, catchup=False, max_active_tasks=AT_ONCE):
     for index, half in enumerate(HALVES):
