@@ -228,13 +228,19 @@ class Waits:
         self._progress = ""
         self._api = running.stack.api
         self._known = len(running.areal.starts)
+        self._before = self._known
         self.wanted = 0
         running.areal.script.seconds = ENDLESS
 
     def begin(self, waits: int) -> None:
         """So many more."""
         self.wanted += waits
+        self._before = len(self._running.areal.starts)
         self._api.trigger(WAITS_DAG, {"waits": waits})
+
+    def is_beginning(self) -> bool:
+        """Whether a job of the newest waits has started; to see its task run takes luck on a fast machine."""
+        return len(self._running.areal.starts) > self._before
 
     def all_are(self, state: str) -> bool:
         path = f"/dags/{WAITS_DAG}/dagRuns/~/taskInstances"
@@ -263,8 +269,8 @@ class Waits:
 
         self._running.simulator.call(end)
 
-    def until(self, condition: Callable[[], bool], within: float) -> None:
-        """Wait, and start again what dies meanwhile, as a service manager does."""
+    def until(self, condition: Callable[[], bool], within: float, *, every: float = 1.0) -> None:
+        """Wait, and start again what dies meanwhile, as a service manager does; ``every`` is in seconds."""
         deadline = time.monotonic() + within
         said, said_at = "", time.monotonic()
         while True:
@@ -279,7 +285,7 @@ class Waits:
                 if time.monotonic() > deadline:
                     states = Counter(str(each["state"]) for each in self.instances())
                     raise DemoError(f"of {self.wanted} waits after {within:g} s: {dict(states)}")
-            time.sleep(1)
+            time.sleep(every)
 
     def wrongs(self) -> Iterator[str]:
         """What is not as it should be: each task succeeded with a job of its own, and each job has a task."""

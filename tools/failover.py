@@ -41,7 +41,7 @@ def failover(
         felt = [("lost", "seconds until all went on", "Airflow's own threshold, seconds")]
         for lost, lose, options in _losses(running, held):
             held.begin(more)
-            held.until(lambda: _is_running(held), 120)
+            held.until(held.is_beginning, 120, every=0.05)
             since, began = datetime.now(UTC), time.monotonic()
             lose()
             held.until(lambda since=since: held.all_carried(since), PATIENCE)  # type: ignore[misc]
@@ -86,11 +86,6 @@ def _losses(running: Cluster, held: Waits) -> list[tuple[str, Callable[[], None]
         health = [("scheduler", "scheduler_health_check_threshold")]
         losses.append(("PostgreSQL, restarted", running.database.restart, health))
     return losses
-
-
-def _is_running(held: Waits) -> bool:
-    """Whether some of the new tasks are with a worker."""
-    return any(each["state"] == "running" for each in held.instances())
 
 
 def _thresholds(running: Cluster, options: list[tuple[str, str]]) -> str:
