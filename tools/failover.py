@@ -83,8 +83,12 @@ def _losses(running: Cluster, held: Waits) -> list[tuple[str, Callable[[], None]
     if running.broker is not None:
         losses.append(("Redis, restarted", running.broker.restart, []))
     if running.database is not None:
-        health = [("scheduler", "scheduler_health_check_threshold")]
-        losses.append(("PostgreSQL, restarted", running.database.restart, health))
+        # if the scheduler dies of it, when its queued tasks are taken over
+        orphans = [
+            ("scheduler", "scheduler_health_check_threshold"),
+            ("scheduler", "orphaned_tasks_check_interval"),
+        ]
+        losses.append(("PostgreSQL, restarted", running.database.restart, orphans))
     return losses
 
 
