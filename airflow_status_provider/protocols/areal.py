@@ -338,16 +338,24 @@ class SessionTracker(Tracker):
         rows = reading.items(body["objects"])
         before = len(self._pages)
         self._pages |= {row_id: row for row in rows if (row_id := reading.text(row.get("id")))}
+        if not all(isinstance(row, dict) and reading.text(row.get("id")) for row in body["objects"]):
+            raise self._incomplete("has a document without an id")
         listed = reading.count(reading.obj(body.get("meta")).get("totalCount"))
         if self._page >= MOST_PAGES:
-            self._pages, self._page = {}, 0
-            raise RemoteUnavailable(f"the session's listing does not end after {MOST_PAGES} pages")
+            raise self._incomplete(f"does not end after {MOST_PAGES} pages")
         if listed is not None and len(self._pages) < listed and len(self._pages) > before:
             self._page += 1
             update = self._running("listing", self._pages, recheck_in=0.0)
             return self._keep(replace(update, progress=None, total=listed))
+        if listed is not None and len(self._pages) < listed:
+            raise self._incomplete(f"has {len(self._pages)} of {listed} documents")
         documents, self._pages, self._page = self._pages, {}, 0
         return self._keep(self._judge(documents, now))
+
+    def _incomplete(self, words: str) -> RemoteUnavailable:
+        """What cannot be all of a session's documents does not say that all have ended."""
+        self._pages, self._page = {}, 0
+        return RemoteUnavailable(f"the session's listing {words}")
 
     def _judge(self, documents: dict[str, dict[str, Any]], now: float) -> Update:
         self._had_documents = self._had_documents or bool(documents)

@@ -603,11 +603,24 @@ def test_a_page_is_no_progress() -> None:
     assert tracker.read(answer(listing(("b", "pending"), total=2)), 0.0).progress == 0.5
 
 
-def test_a_page_that_brings_nothing_new_ends_the_listing() -> None:
-    """A server that ignores ``pageIndex`` or counts wrongly is not asked for ever."""
-    tracker, page = session(settled=True), answer(listing(("a", "completed"), total=5))
-    assert not tracker.read(page, 0.0).final
-    assert tracker.read(page, 0.0).phase is Phase.SUCCEEDED
+@pytest.mark.parametrize("second", [listing(("a", "completed"), total=5), listing(total=5)])
+def test_a_listing_that_is_shorter_than_it_says_is_no_answer(second: dict[str, Any]) -> None:
+    """The documents that a page left out may still be at work: the listing is begun anew."""
+    tracker, first = session(settled=True), answer(listing(("a", "completed"), total=5))
+    assert not tracker.read(first, 0.0).final
+    with pytest.raises(RemoteUnavailable, match="1 of 5 documents"):
+        tracker.read(answer(second), 0.0)
+    assert tracker.request().query == {}
+    assert tracker.read(answer(listing(("a", "completed"))), 1.0).phase is Phase.SUCCEEDED
+
+
+@pytest.mark.parametrize("row", [{"status": "processing"}, {"id": None, "status": "processing"}, "d-2", None])
+def test_a_listing_with_a_row_that_cannot_be_read_is_no_answer(row: object) -> None:
+    """What nobody can tell apart may still be at work."""
+    body = listing(("a", "completed"))
+    body["objects"].append(row)
+    with pytest.raises(RemoteUnavailable, match="without an id"):
+        session(settled=True).read(answer(body), 0.0)
 
 
 def test_a_listing_that_never_ends_is_given_up() -> None:
