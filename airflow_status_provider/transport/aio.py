@@ -19,8 +19,8 @@ from airflow_status_provider.transport.endpoint import Endpoint
 
 #: more than an account ever reads at once, last reads among them
 MAX_CONNECTIONS = 100
-#: errors whose words quote no address and no answer
-_HARMLESS = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError)
+#: errors whose words quote no address and no answer; a ServerDisconnectedError's may be a whole head of one
+_HARMLESS = (aiohttp.ClientOSError, aiohttp.ClientPayloadError)
 
 
 class AsyncLine:

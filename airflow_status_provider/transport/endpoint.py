@@ -7,14 +7,16 @@ import ipaddress
 import json
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from airflow_status_provider.errors import InvalidConnection
 from airflow_status_provider.protocols.model import AuthScheme, Service
+
+Told = TypeVar("Told", str, bytes, str | bytes)
 
 #: a shorter text may stand in any answer without being a secret
 SECRET_LENGTH = 12
@@ -32,11 +34,38 @@ class Endpoint:
     tls: ssl.SSLContext | None = field(repr=False)
     digest: str = field(repr=False)
     #: what no answer may quote
-    secrets: tuple[bytes, ...] = field(repr=False)
+    secrets: tuple[str, ...] = field(repr=False)
 
     @cached_property  # one text for all of its waits
     def where(self) -> str:
         return f"{self.service.title} (connection {self.conn_id!r})"
+
+
+class Discretion:
+    """A service may quote what it was sent, in words for logs and results: not what is secret of it."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        spellings = dict.fromkeys(spelling for secret in secrets if secret for spelling in _spellings(secret))
+        self._texts = tuple(spellings)
+        self._bytes = tuple(spelling.encode(errors="replace") for spelling in spellings)
+
+    def __call__(self, told: Told) -> Told:
+        if isinstance(told, str):
+            for text in self._texts:
+                if text in told:
+                    told = told.replace(text, "***")
+        else:
+            for raw in self._bytes:
+                if raw in told:
+                    told = told.replace(raw, b"***")
+        return told
+
+
+def _spellings(secret: str) -> Iterable[str]:
+    """As it is, and as one JSON writer or another puts it."""
+    for text in (secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]):
+        yield text
+        yield text.replace("/", "\\/")
 
 
 def build(
@@ -69,14 +98,9 @@ def build(
         raise error.at(f"{service.title} (connection {conn_id!r})") from None
     told = json.dumps([service.name, base, socket, login, password, dict(extra)], sort_keys=True, default=str)
     digest = hashlib.sha256(told.encode()).hexdigest()
-    secrets = {
-        spelling.encode(errors="replace")
-        for text in (password, *extra.values())
-        if isinstance(text, str) and len(text) >= SECRET_LENGTH
-        # a service that quotes one may write it as JSON does
-        for spelling in (text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1])
-    }
-    return Endpoint(service, conn_id, base, socket, scheme, tls, digest, tuple(secrets))
+    texts = (text for text in (password, *extra.values()) if isinstance(text, str))
+    secrets = tuple(text for text in texts if len(text) >= SECRET_LENGTH)
+    return Endpoint(service, conn_id, base, socket, scheme, tls, digest, secrets)
 
 
 def _locate(service: Service, host: str | None, port: int | None, schema: str | None) -> tuple[str, str]:

@@ -28,6 +28,7 @@ import ssl
 import time
 import urllib.request
 import zlib
+from collections import deque
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import IO, Any, Protocol, TypeVar
@@ -52,9 +53,10 @@ from airflow_status_provider.protocols.model import (
     error_text,
     plain,
 )
+from airflow_status_provider.protocols.signing import is_page
 from airflow_status_provider.transport import tracing
 from airflow_status_provider.transport.backoff import full_jitter
-from airflow_status_provider.transport.endpoint import Endpoint
+from airflow_status_provider.transport.endpoint import Discretion, Endpoint
 
 T = TypeVar("T")
 
@@ -63,6 +65,10 @@ READ_TIMEOUT = 30.0
 #: an answer may trickle, but not for ever and not without end
 TOTAL_TIMEOUT = 120.0
 MAX_BODY = 64 * 1024 * 1024
+#: so many tokens of an account are remembered, so that none is quoted
+ISSUED = 4
+#: after so many refreshes in a row that could not be had, a login is tried instead
+REFRESHES = 3
 #: a service that says "later" is asked again after this, however much later it said
 LONGEST_PAUSE = 3600.0
 
@@ -136,6 +142,10 @@ class Client:
         self.endpoint = endpoint
         self._line = line
         self._tokens: Tokens | None = None
+        # those before may still be good, and still be quoted
+        self._issued: deque[Tokens] = deque(maxlen=ISSUED)
+        self._discretion = Discretion(endpoint.secrets)
+        self._worked = False
         self._signing_in = asyncio.Lock()
         self._tries = 0
         self._failures = 0
@@ -150,6 +160,7 @@ class Client:
         tokens = await self.tokens()
         response = await self._exchange(request, scheme.headers(tokens))
         if not scheme.refused(response):
+            self._worked = self._worked or response.status < 400
             return response
         fresh = await self.tokens(refused=tokens)
         while fresh is not tokens:
@@ -158,9 +169,10 @@ class Client:
             if not scheme.refused(response):
                 return response
             fresh = await self.tokens()  # others than those if somebody has renewed them meanwhile
-        raise AuthenticationFailed(
-            f"the credentials were refused ({error_text(response)}); mend the connection"
-        )
+        said = f"the credentials were refused ({error_text(response)})"
+        if self._worked and is_page(response):
+            raise RemoteUnavailable(f"{said}, by a page and not by the service")
+        raise AuthenticationFailed(f"{said}; mend the connection")
 
     async def talk(self, conversation: Conversation[T]) -> T:
         """Carry a service's verb through."""
@@ -183,6 +195,9 @@ class Client:
                 self._failure = None
                 try:
                     self._tokens = await self._sign_in(refused)
+                    self._issued.append(self._tokens)
+                    issued = (text for each in self._issued for text in (each.access, each.refresh or ""))
+                    self._discretion = Discretion((*self.endpoint.secrets, *issued))
                 except StatusProviderError as error:
                     self._failure = copy.copy(error)
                     self._failures += 1
@@ -198,7 +213,7 @@ class Client:
 
     async def _sign_in(self, refused: Tokens | None) -> Tokens:
         scheme = self.endpoint.scheme
-        if refused is not None and refused.refresh:
+        if refused is not None and refused.refresh and self._failures < REFRESHES:
             renewed = await self.talk(scheme.refresh(refused))
             if renewed is not None:
                 return renewed
@@ -230,12 +245,7 @@ class Client:
         return self._discreet(answer) if request.authorised or answer.status >= 400 else answer
 
     def _discreet(self, answer: Response) -> Response:
-        """A service may quote what it was sent, in words that go into logs: not what is secret of it."""
-        body = answer.body
-        issued = (self._tokens.access, self._tokens.refresh or "") if self._tokens else ()
-        for secret in (*self.endpoint.secrets, *(token.encode() for token in issued if token)):
-            if secret in body:
-                body = body.replace(secret, b"***")
+        body = self._discretion(answer.body)
         return answer if body is answer.body else dataclasses.replace(answer, body=body)
 
 
@@ -350,9 +360,9 @@ _NEVER_SENT = (
 
 
 def _translated(error: Exception) -> RemoteUnavailable:
-    # some words quote what was to be sent: a header and with it the credential, a signed address
-    quoted = isinstance(error, httpx.HTTPError) and not isinstance(error, httpx.LocalProtocolError)
-    said = (str(error) if quoted else "") or type(error).__name__
+    # some words quote what was sent or answered: a header and with it the credential, a signed address
+    harmless = isinstance(error, httpx.HTTPError) and not isinstance(error, httpx.ProtocolError)
+    said = (str(error) if harmless else "") or type(error).__name__
     return NotSent(unreachable(said)) if isinstance(error, _NEVER_SENT) else RemoteUnavailable(broken(said))
 
 

@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, W
 from airflow_status_provider import __version__
 from airflow_status_provider.errors import AuthenticationFailed, RateLimited, RemoteUnavailable
 from airflow_status_provider.protocols.model import StreamProtocol, Tokens
-from airflow_status_provider.transport.endpoint import Endpoint
+from airflow_status_provider.transport.endpoint import Discretion, Endpoint
 from airflow_status_provider.transport.http import retry_after
 
 OPEN_TIMEOUT = 10.0
@@ -40,8 +40,9 @@ class _Connect(connect):
 class Socket:
     """An open socket; both verbs raise when it is closed, by how it was closed."""
 
-    def __init__(self, connection: ClientConnection) -> None:
+    def __init__(self, connection: ClientConnection, discretion: Discretion) -> None:
         self._connection = connection
+        self._discretion = discretion
 
     async def send(self, frame: str) -> None:
         try:
@@ -51,7 +52,7 @@ class Socket:
 
     async def receive(self) -> str | bytes:
         try:
-            return await self._connection.recv()
+            return self._discretion(await self._connection.recv())
         except ConnectionClosed as closed:
             raise _closed(closed) from None
 
@@ -88,7 +89,7 @@ async def open_socket(
         # not even an impossible name, or a proxy of a kind that nobody installed, may fail a wait
         raise RemoteUnavailable(f"the socket cannot be opened ({type(error).__name__})") from None
     try:
-        yield Socket(connection)
+        yield Socket(connection, Discretion((*endpoint.secrets, tokens.access, tokens.refresh or "")))
     finally:
         try:
             await connection.close()

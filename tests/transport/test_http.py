@@ -248,7 +248,22 @@ async def _bad_chunks(request: bytes, writer: asyncio.StreamWriter) -> None:
     writer.close()
 
 
-@pytest.mark.parametrize("handle", [_hang_up, _half, _babble, _long_header, _silence, _bad_chunks])
+async def _cut_head(request: bytes, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nSet-Cookie: access_token=" + SECRET.encode() + b"\r\n")
+    await writer.drain()
+    writer.close()
+
+
+async def _bad_head(request: bytes, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nX Y: Bearer " + SECRET.encode() + b"\x00\r\n\r\n")
+    await writer.drain()
+    writer.close()
+
+
+BROKEN = [_hang_up, _half, _babble, _long_header, _silence, _bad_chunks, _cut_head, _bad_head]
+
+
+@pytest.mark.parametrize("handle", BROKEN)
 async def test_a_connection_that_breaks_may_have_been_acted_on(
     line: Line, peer: Serve, monkeypatch: pytest.MonkeyPatch, handle: Any
 ) -> None:
@@ -427,6 +442,51 @@ async def test_only_the_service_refuses_credentials_that_have_worked(
             await client.send(READ)
 
 
+async def test_a_page_does_not_refuse_a_key_that_has_worked(peer: Serve) -> None:
+    """Nor where there is nothing to renew."""
+    page = answer(b"<html>blocked</html>", "401 Unauthorized", Content_Type="text/html")
+    replies = iter([answer(b"{}"), page, answer(b"{}"), NOT_ANY_MORE])
+
+    async def reply(request: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(next(replies))
+
+    server = await peer(reply)
+    async with open_client(at(server.url)) as client:
+        await client.send(READ)
+        with pytest.raises(RemoteUnavailable, match="by a page"):
+            await client.send(READ)
+        await client.send(READ)
+        with pytest.raises(AuthenticationFailed, match="mend the connection"):
+            await client.send(READ)
+
+
+async def test_a_renewal_that_cannot_be_had_gives_way_to_a_login(
+    peer: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After three tries in a row; until then it may only be a moment's trouble."""
+    monkeypatch.setattr(http, "full_jitter", lambda failures: 0.0)
+    asked: list[str] = []
+
+    async def reply(request: bytes, writer: asyncio.StreamWriter) -> None:
+        asked.append(request.split(b" ")[1].decode().rstrip("/").rpartition("/")[2])
+        if asked[-1] == "login":
+            writer.write(answer(b'{"access_token": "a%d", "refresh_token": "r"}' % len(asked)))
+        elif asked[-1] == "refresh":
+            writer.write(answer(b"{}", "500 Oops"))
+        else:
+            writer.write(NOT_ANY_MORE if b"Bearer a1" in request else answer(b"{}"))
+
+    from airflow_status_provider.protocols import tagger
+
+    server = await peer(reply)
+    async with open_client(at(server.url, tagger.SERVICE, login="alice")) as client:
+        for _ in range(3):
+            with pytest.raises(RemoteUnavailable):
+                await client.send(READ)
+        assert (await client.send(READ)).status == 200
+    assert (asked.count("refresh"), asked.count("login")) == (3, 2)
+
+
 async def test_a_page_refuses_credentials_that_never_worked(peer: Serve) -> None:
     """The very first login tells that the host is wrong, and at once."""
     server = await peer(answer(b"<html>welcome</html>", "404 Not Found", Content_Type="text/html"))
@@ -541,14 +601,16 @@ async def test_secrets_stay_out_of_repr_and_logs(sim: Simulator, caplog: pytest.
 
 
 @pytest.mark.parametrize(
-    "password", ["wonder-land-12A", 'wonder"land-12A', "wonder\\land-12A", "wönderländ-12A"]
+    "password",
+    ["wonder-land-12A", 'wonder"land-12A', "wonder\\land-12A", "wönderländ-12A", "wonder/land-12A"],
 )
 @pytest.mark.parametrize("ascii_only", [False, True])
+@pytest.mark.parametrize("slash", ["/", "\\/"])
 async def test_a_quoted_secret_is_no_word_of_an_error(
-    sim: Simulator, monkeypatch: pytest.MonkeyPatch, password: str, ascii_only: bool
+    sim: Simulator, monkeypatch: pytest.MonkeyPatch, password: str, ascii_only: bool, slash: str
 ) -> None:
     """However the service writes it in its JSON."""
-    body = json.dumps({"detail": f"bad: {password}"}, ensure_ascii=ascii_only).encode()
+    body = json.dumps({"detail": f"bad: {password}"}, ensure_ascii=ascii_only).replace("/", slash).encode()
 
     async def quoting(*_: Any) -> Response:
         return Response(422, body=body)
@@ -558,6 +620,15 @@ async def test_a_quoted_secret_is_no_word_of_an_error(
         with pytest.raises(StatusProviderError) as refused:
             check(await client.send(ME))
     assert password not in str(refused.value)
+
+
+async def test_a_token_that_was_renewed_is_a_secret_still(sim: Simulator) -> None:
+    """An answer that was on its way while another wait renewed it may quote the one before."""
+    async with open_client(alice(sim)) as client:
+        before = await client.tokens()
+        await client.tokens(refused=before)
+        quoting = Response(500, body=f"bad: {before.access}".encode())
+        assert client._discreet(quoting).body == b"bad: ***"
 
 
 # -- Retry-After

@@ -274,6 +274,15 @@ async def test_no_token_is_ever_logged(sim: Simulator, caplog: pytest.LogCapture
     assert "a-refresh-token" not in said
 
 
+@pytest.mark.parametrize("secret", [TOKENS.access, TOKENS.refresh, "a-model-key-1234"])
+async def test_no_frame_quotes_a_secret(sim: Simulator, secret: str) -> None:
+    """A service's own complaint about what it was sent stands in logs, events and results."""
+    async with opening(at(sim.url, extra={"model_api_key": "a-model-key-1234"})) as socket:
+        await sim.areal.send(f"bad: {secret}")
+        await sim.areal.send(f"bad: {secret}".encode())
+        assert [await socket.receive(), await socket.receive()] == ["bad: ***", b"bad: ***"]
+
+
 async def test_a_socket_that_is_cancelled_is_closed(sim: Simulator) -> None:
     """Cancelled once it says goodbye; cancelled again it does not wait for an answer."""
     sim.areal.faults.half_open = True
