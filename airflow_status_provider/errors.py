@@ -120,7 +120,7 @@ class WaitTimeout(StatusProviderError):
 
 
 class WaitStalled(WaitTimeout):
-    """For ``stall_timeout`` there was no news of the job, and a status read confirmed that."""
+    """For ``stall_timeout`` nothing changed of the job, and a status read confirmed that."""
 
 
 class RemoteJobError(StatusProviderError):

@@ -68,8 +68,8 @@ class StatusOperator(WaitingTask):
         the task fails. By default Airflow's ``[sensors] default_timeout``.
     :param on_timeout: ``"leave"`` the remote job running when its time is over (default; a retry waits on for
         it), or ``"cancel"`` it (Tagger, and the newest Organizer; a retry starts anew).
-    :param stall_timeout: seconds without any news of the job, neither a message on the socket nor a change in
-        its status, progress or counts, after which its time is over as well. By default never.
+    :param stall_timeout: seconds without any change in the job's status, progress or counts, after which its
+        time is over as well. By default never.
     :param deferrable: wait in the triggerer (default) instead of holding a worker.
     :param end_from_trigger: end without a worker; by default whenever nothing of the task needs one and the
         result is small. Before Airflow 3.3, a task with retries always ends on a worker.

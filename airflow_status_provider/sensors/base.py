@@ -49,8 +49,8 @@ class StatusSensor(WaitingTask, BaseSensorOperator):
     in the DAG or the connection still fail), ``mode`` (only with ``deferrable=False``).
 
     :param poll_interval: seconds between status reads while no socket evidently works.
-    :param stall_timeout: seconds without any news of the job, neither a message on the socket nor a change in
-        its status, progress or counts, after which the wait ends. By default never.
+    :param stall_timeout: seconds without any change in the job's status, progress or counts, after which the
+        wait ends. By default never.
     :param deferrable: wait in the triggerer (default) instead of holding a worker.
     :param end_from_trigger: end without a worker; by default whenever nothing of the task needs one. Before
         Airflow 3.3, a task with retries always ends on a worker.

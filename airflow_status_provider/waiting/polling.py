@@ -43,9 +43,13 @@ from airflow_status_provider.waiting.waiter import Waiter
 MAX_READS = 32
 LAST_READS = 64
 FIRST_READS = 4
+#: a read without an answer for so long keeps its place no more: others' answers may come
+SLOW = 5.0
 #: one more at once for so many answers
 GROWTH = 8
 LAST_READ_TIMEOUT = 10.0
+#: seconds for all the last reads of a crowd; Airflow's own time-out comes 120 s after the deadline
+CROWD_TIMEOUT = 45.0
 #: of this, the first try may take so much
 FIRST_TRY = 0.4
 #: the HTTP status that says so of the rate
@@ -81,7 +85,8 @@ class Poller:
         self._at_once = float(FIRST_READS)
         self._failures = 0
         self._failed_at = 0.0
-        self._reads: set[asyncio.Task[None]] = set()
+        # and since when
+        self._reads: dict[asyncio.Task[None], float] = {}
         self._last_reads: set[asyncio.Task[None]] = set()
         self._last_room = asyncio.Semaphore(LAST_READS)
 
@@ -113,7 +118,9 @@ class Poller:
         """The deadline has come: one last read decides."""
         if not waiter.future.done():
             waiter.expired, waiter.due = True, None
-            self._spawn(waiter, self._last_read(waiter), self._last_reads)
+            task = self._spawn(waiter, self._last_read(waiter))
+            self._last_reads.add(task)
+            task.add_done_callback(self._last_reads.discard)
 
     async def run(self) -> None:
         try:
@@ -124,7 +131,9 @@ class Poller:
                 else:
                     due, _, waiter = heapq.heappop(self._queue)
                     self._budget.sent(time.monotonic())
-                    waiter.reading = self._spawn(waiter, self._read(waiter, due), self._reads)
+                    waiter.reading = self._spawn(waiter, self._read(waiter, due))
+                    self._reads[waiter.reading] = time.monotonic()
+                    waiter.reading.add_done_callback(self._reads.pop)
                     waiter.due = None
         finally:
             reads = (*self._reads, *self._last_reads)
@@ -132,12 +141,8 @@ class Poller:
                 task.cancel()
             await asyncio.gather(*reads, return_exceptions=True)
 
-    def _spawn(
-        self, waiter: Waiter, work: Coroutine[Any, Any, None], beside: set[asyncio.Task[None]]
-    ) -> asyncio.Task[None]:
+    def _spawn(self, waiter: Waiter, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work, context=waiter.context.copy())
-        beside.add(task)
-        task.add_done_callback(beside.discard)
         task.add_done_callback(lambda _: self._wake.set())
         return task
 
@@ -145,10 +150,14 @@ class Poller:
         queue = self._queue
         while queue and not _counts(queue[0]):
             heapq.heappop(queue)
-        if not queue or len(self._reads) >= (1 if self._failures else int(self._at_once)):
+        if not queue or len(self._reads) >= MAX_READS:
             return float("inf")  # a new entry or a finished read wakes the loop
         now = time.monotonic()
-        return max(queue[0][0], self._paused_until, self._budget.next_slot(now)) - now
+        due = max(queue[0][0], self._paused_until, self._budget.next_slot(now))
+        quick = [since + SLOW for since in self._reads.values() if since + SLOW > now]
+        if len(quick) >= (1 if self._failures else int(self._at_once)):
+            due = max(due, quick[0])
+        return due - now
 
     async def _sleep(self, seconds: float) -> None:
         self._wake.clear()
@@ -165,7 +174,8 @@ class Poller:
             finally:
                 waiter.reading = None
                 waiter.last_read = time.monotonic()
-            waiter.recovered()
+            if update.recheck_in is None:  # half an answer may be all that comes
+                waiter.recovered()
             waiter.note(update, how)
             self._news(waiter, update, how)
             if waiter.stalled and update.recheck_in is None:
@@ -181,7 +191,11 @@ class Poller:
     async def _last_read(self, waiter: Waiter) -> None:
         """One last read, and if its answer is only the first half of one, the other half."""
         try:
-            async with asyncio.timeout(LAST_READ_TIMEOUT), self._last_room:
+            async with (
+                asyncio.timeout(CROWD_TIMEOUT),
+                self._last_room,
+                asyncio.timeout(LAST_READ_TIMEOUT),
+            ):
                 if (old := waiter.reading) is not None:  # a tracker takes one answer at a time
                     old.cancel()
                     await asyncio.wait({old})

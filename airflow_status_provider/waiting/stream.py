@@ -42,7 +42,7 @@ REFUSALS = 3
 #: frames that have come already are taken at once, but after so many others have their turn
 BURST = 16
 #: a connection that lasted this long ends a row of failures
-STABLE = 30.0
+STABLE = 10.0
 
 
 class Stream:
@@ -130,7 +130,6 @@ class Stream:
             if waiter.tracker.topics() != topics:
                 self.join(waiter)
             if news is not None:
-                waiter.alive_at = time.monotonic()
                 self._counts.pushes += 1
                 waiter.note(news, "push")
                 self._news(waiter, news, "push")
@@ -170,7 +169,7 @@ class Stream:
 
     def _pause_after(self, error: StatusProviderError) -> float:
         """Seconds until the next try: the longer the row of failures, the more."""
-        if self.proven or (self.is_open.is_set() and time.monotonic() - self._up_at > STABLE):
+        if self.is_open.is_set() and time.monotonic() - self._up_at > STABLE:
             self._failures = self._refusals = 0
         self._failures += 1
         pause = full_jitter(self._failures, cap=RECONNECT_CAP)

@@ -18,6 +18,8 @@ from airflow_status_provider.waiting.quota import BURST, Quota
 log = logging.getLogger("airflow_status_provider.waiting")
 quota = Quota()
 
+#: an end that would be more seconds away (a year) is no prediction
+FORESEEABLE = 3.2e7
 #: progress is logged in steps of this, a change of status always
 PROGRESS_STEP = 0.1
 
@@ -93,7 +95,7 @@ class Waiter:
         self.trusting = False
         self.last_read = float("-inf")
         self.unchanged = 0
-        # when the job last gave a sign of life: a frame about it, or a change that a read found
+        # when something last changed; that a service says "still at work" is no sign that it is
         self.alive_at = time.monotonic()
         self._last: tuple[object, ...] = (None,) * 5
         self._logged: tuple[str, float] = ("", 0.0)
@@ -165,12 +167,15 @@ class Waiter:
         """Said once an outage, in this wait's own log."""
         if not self.troubled:
             self.troubled = True
+            if not _room(keep=BURST / 2):
+                return
             self._say(logging.WARNING, f"no status for now, trying on until the deadline: {error}")
 
     def recovered(self) -> None:
         if self.troubled:
             self.troubled = False
-            self._say(logging.INFO, "the service answers again")
+            if _room(keep=BURST / 2):
+                self._say(logging.INFO, "the service answers again")
 
     def next_read(self, push: bool) -> float:
         left = self._left()
@@ -193,10 +198,8 @@ class Waiter:
         if self._rate is None or progress < self._rate[0]:
             self._rate = (progress, now)
         first, since = self._rate
-        ends_at = (
-            now + (1.0 - progress) * (now - since) / (progress - first) if progress > first else math.inf
-        )
-        self._ends_at = ends_at if math.isfinite(ends_at) else None
+        left = (1.0 - progress) * (now - since) / (progress - first) if progress > first else math.inf
+        self._ends_at = now + left if left <= FORESEEABLE else None
 
     def _left(self) -> float | None:
         """Seconds until the predicted end, which comes nearer although progress is told in steps."""

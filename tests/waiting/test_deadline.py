@@ -186,6 +186,40 @@ async def test_the_deadline_is_wall_clock(world: Make, monkeypatch: pytest.Monke
     assert time.monotonic() - begun > 0.7
 
 
+async def test_a_crowd_with_one_deadline_is_asked_about_to_the_last(
+    world: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who had to wait for a place has all the time for an answer that others had."""
+    from airflow_status_provider.waiting import polling
+
+    monkeypatch.setattr(polling, "LAST_READ_TIMEOUT", 1.0)
+    monkeypatch.setattr(polling, "LAST_READS", 10)
+    here = await world("haidy")
+    here.server.faults.slow = 0.3
+    jobs = [here.add() for _ in range(60)]
+    for job_id in jobs:
+        here.end(job_id)
+    waits = [here.wait(job_id, within=0.0) for job_id in jobs]
+    ended = await asyncio.gather(*waits)
+    assert {each.update.phase for each in ended} == {Phase.SUCCEEDED}
+
+
+async def test_last_reads_that_all_hang_end_before_airflows_own_time_out(
+    world: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crowd whose service has gone silent at their deadline is given up together."""
+    from airflow_status_provider.waiting import polling
+
+    monkeypatch.setattr(polling, "LAST_READ_TIMEOUT", 0.4)
+    monkeypatch.setattr(polling, "CROWD_TIMEOUT", 0.6)
+    monkeypatch.setattr(polling, "LAST_READS", 1)
+    here = await world("haidy")
+    here.server.faults.slow = 60.0
+    waits = [here.wait(here.add(), within=0.0) for _ in range(20)]
+    ended = await result(asyncio.gather(*waits, return_exceptions=True), within=5.0)
+    assert all(isinstance(one, WaitTimeout) for one in ended)
+
+
 async def test_a_hundred_deadlines_at_once(world: Make) -> None:
     """Waits that all end at the same moment all get their last read."""
     here = await world("haidy")

@@ -225,6 +225,20 @@ async def test_last_reads_that_hang_keep_nobody_from_a_turn(
     assert (await result(waiting)).update.phase is Phase.SUCCEEDED
 
 
+async def test_reads_that_hang_give_their_places_up(world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few jobs whose answers do not come keep nobody else's from being asked for."""
+    monkeypatch.setattr(polling, "SLOW", 0.3)
+    here = await world("haidy")
+    for _ in range(polling.FIRST_READS):
+        job_id = here.add()
+        here.server.jobs[job_id].faults.slow = ENDLESS
+        here.wait(job_id, poll=0.05)
+    await until(lambda: here.reads() == polling.FIRST_READS)
+    other = here.add()
+    here.end(other)
+    assert (await result(here.wait(other, poll=0.05))).update.phase is Phase.SUCCEEDED
+
+
 @pytest.fixture
 def _one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(polling, "FIRST_READS", 1)

@@ -75,6 +75,19 @@ async def test_a_crowd_that_ends_at_once_says_little(clock: Clock, said: pytest.
     assert len(said.records) == BURST
 
 
+async def test_a_crowd_whose_service_comes_and_goes_says_little(
+    clock: Clock, said: pytest.LogCaptureFixture
+) -> None:
+    """Trouble that is over at once, for 1,000 waits, leaves room for the end of another."""
+    *troubled, ending = crowd(1001)
+    for wait in troubled:
+        wait.trouble(OSError("away"))
+        wait.recovered()
+    assert len(said.records) < BURST
+    ending.settle(DONE, "push")
+    assert said.records[-1].getMessage() == "here, job 'j': done: it succeeded"
+
+
 async def test_progress_leaves_room_for_ends(clock: Clock, said: pytest.LogCaptureFixture) -> None:
     """However much the progress of some jobs would say, the end of another is said."""
     *busy, ending = crowd(1001)

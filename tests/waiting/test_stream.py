@@ -126,6 +126,24 @@ async def test_a_socket_that_always_closes_means_polling(world: Make, case: str,
     await push_works(here)
 
 
+async def test_a_socket_that_tells_a_little_and_closes_is_tried_ever_more_rarely(
+    world: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That news comes does not make each of its ends the first."""
+    rows: list[int] = []
+
+    def jitter(failures: int, cap: float) -> float:
+        rows.append(failures)
+        return 0.0
+
+    monkeypatch.setattr(stream, "full_jitter", jitter)
+    here = await world("tagger-observed")  # its catchup is news
+    here.server.faults.drop_every = 0.05
+    here.wait(here.add(), poll=0.05)
+    await until(lambda: len(rows) >= 5)
+    assert rows[:5] == [1, 2, 3, 4, 5]
+
+
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 500, 503])
 @pytest.mark.parametrize("case", ["areal", "tagger-observed", "organizer-observed"])
 async def test_an_upgrade_refused_means_polling_until_it_is_not(world: Make, case: str, status: int) -> None:

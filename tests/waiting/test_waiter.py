@@ -112,13 +112,13 @@ async def test_a_job_that_stalls_near_its_end_is_not_chased_though_it_tells_of_o
 
 
 async def test_progress_that_predicts_no_time_at_all_predicts_nothing(waiter: Waiter, clock: Clock) -> None:
-    """A share so small that the end would be infinitely far away."""
+    """A share so small that the end would be infinitely, or a million years, away."""
     heard: list[News] = []
     waiter._told = heard.append
-    for progress in (0.0, 1e-320):
+    for progress in (0.0, 1e-320, 1e-12):
         waiter.note(replace(RUNNING, progress=progress), "poll")
         clock.now += 10.0
-    assert [news.left for news in heard] == [None, None]
+    assert [news.left for news in heard] == [None, None, None]
 
 
 async def test_an_unknown_status_is_warned_of_once(waiter: Waiter, said: pytest.LogCaptureFixture) -> None:
