@@ -81,6 +81,8 @@ def _examine(hook: StatusHook) -> Iterator[Finding]:
     endpoint = _step("connection", hook.endpoint)
     how = "login and password" if hook.connection().login else "an API key or token"
     yield Finding("connection", Mark.OK, f"{endpoint.base}, with {how}")
+    if lacks := hook.lacks():
+        yield Finding("connection", Mark.ODD, lacks)
     proxy = environment_proxy(endpoint.base)
     yield _proxy(proxy)
     yield from _route(urlsplit(proxy or endpoint.base), endpoint.tls, "proxy's " if proxy else "")

@@ -80,6 +80,13 @@ def test_a_connection_that_pushes(service: str, ask: Ask, status_simulator: Simu
     assert not getattr(status_simulator.simulator, service).starts
 
 
+def test_a_connection_that_can_start_nothing(ask: Ask) -> None:
+    """Tagger takes no batch without the model's key: waits go well, and starts are said not to."""
+    said = ask("tagger", extra={})
+    assert said.code == 0
+    assert "odd     connection    extra.model_api_key is missing, so batches can be waited for" in said.text
+
+
 def test_a_service_without_a_socket(ask: Ask) -> None:
     """Where there is no socket, waits poll, and that is no fault."""
     said = ask("haidy")

@@ -390,6 +390,10 @@ class StatusHook(BaseHook):
             if update.recheck_in != 0.0:
                 return update
 
+    def lacks(self) -> str:
+        """What a connection with which jobs can be waited for is without; empty if nothing."""
+        return ""
+
     def test_connection(self) -> tuple[bool, str]:
         """Whether the service answers and accepts the credentials, and if not, what is wrong; within 5 s."""
         try:
@@ -404,7 +408,8 @@ class StatusHook(BaseHook):
             return False, str(error.at(self.where))
         except AirflowException as error:
             return False, f"{self.where}: {error}"
-        return True, f"{self.where}: the service answers and accepts the credentials"
+        lacks = self.lacks()
+        return True, f"{self.where}: the service answers and accepts the credentials{lacks and f'; {lacks}'}"
 
     def _try(self, endpoint: Endpoint) -> None:
         client = Client(endpoint, BlockingLine(endpoint))

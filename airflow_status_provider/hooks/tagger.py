@@ -46,14 +46,12 @@ class TaggerHook(StatusHook):
             raise InvalidConnection(f"{self.where}: extra.model_api_key is missing; every batch needs it")
         return key
 
-    def test_connection(self) -> tuple[bool, str]:
-        good, said = super().test_connection()
-        if good:
-            try:
-                self.model_api_key()
-            except InvalidConnection:
-                said += "; extra.model_api_key is missing, so batches can be waited for but not started"
-        return good, said
+    def lacks(self) -> str:
+        try:
+            self.model_api_key()
+        except InvalidConnection:
+            return "extra.model_api_key is missing, so batches can be waited for but not started"
+        return ""
 
     def start(
         self,
