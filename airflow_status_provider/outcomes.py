@@ -6,6 +6,7 @@ from typing import Any
 
 from airflow_status_provider import errors
 from airflow_status_provider.errors import (
+    NotFound,
     NotSent,
     RateLimited,
     RemoteJobCancelled,
@@ -17,6 +18,7 @@ from airflow_status_provider.errors import (
     StartUncertain,
     StatusProviderError,
 )
+from airflow_status_provider.protocols.jobs import NEVER_SEEN
 from airflow_status_provider.protocols.model import Phase, Update
 
 VERSION = 1
@@ -41,7 +43,7 @@ def with_wait(result: Any, record: dict[str, Any]) -> Any:
     return {**result, "wait": record} if isinstance(result, dict) else result
 
 
-def ending_error(what: str, update: Update, fail_on_partial: bool) -> RemoteJobError | None:
+def ending_error(what: str, update: Update, fail_on_partial: bool) -> RemoteJobError | NotFound | None:
     """The error that an ended job is to its task; None if it ended well enough."""
     said = f": {update.message}" if update.message else ""
     if update.phase is Phase.PARTIAL and fail_on_partial:
@@ -49,6 +51,8 @@ def ending_error(what: str, update: Update, fail_on_partial: bool) -> RemoteJobE
         return RemoteJobPartial(f"{what} ended{counts}, and fail_on_partial is set{said}", update)
     if update.phase.good:
         return None
+    if update.phase is Phase.LOST and update.status == NEVER_SEEN:
+        return NotFound(f"{what}{said}")
     words = {Phase.FAILED: " failed", Phase.CANCELLED: " was cancelled", Phase.LOST: ""}
     return _ENDINGS[update.phase](f"{what}{words[update.phase]}{said}", update)
 

@@ -36,7 +36,7 @@ from airflow_status_provider.outcomes import ENDED, ending_error, error_of, wait
 from airflow_status_provider.protocols.jobs import JobKind
 from airflow_status_provider.protocols.model import Phase, Update
 from airflow_status_provider.triggers import progress
-from airflow_status_provider.triggers.base import CANCEL_PATIENCE, StatusTrigger
+from airflow_status_provider.triggers.base import CANCEL_PATIENCE, LONGEST, StatusTrigger
 from airflow_status_provider.waiting.wait import wait
 from airflow_status_provider.waiting.waiter import Outcome
 
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 
 #: the framework's own deferral timeout comes so many seconds after ours, which reads once more before
 BACKSTOP = 120.0
-#: more than this (31 years) is no time-out, and not far from what a date cannot hold
-LONGEST = 1e9
 
 #: before 3.3, Airflow does not retry a task that failed from its trigger
 RETRIES_FROM_TRIGGER = tuple(int(part) for part in airflow_version.split(".")[:2]) >= (3, 3)

@@ -346,7 +346,8 @@ class Task:
             if state != "up_for_retry":
                 self.store.who = "event"
                 for key, value in (event.xcoms or {}).items():
-                    self.store.xcoms[(*self._key[:2], key)] = json.loads(json.dumps(value))
+                    # Airflow encodes them twice: whoever reads one gets text
+                    self.store.xcoms[(*self._key[:2], key)] = json.dumps(value)
                     self.store.pushed.append(("event", key))
             return self._keep(Slice(state, event=event))
         kwargs = _plain(deferred.next_kwargs) if keep_kwargs else {}

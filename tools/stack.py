@@ -509,7 +509,7 @@ class AirflowApi:
         """The value that a task pushed; None where it pushed none under this key."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
         try:
-            return self.get(path, map_index=map_index, deserialize=True, stringify=False)["value"]
+            return self.get(path, map_index=map_index, stringify=False)["value"]
         except ApiError as error:
             if error.status == httpx.codes.NOT_FOUND:
                 return None

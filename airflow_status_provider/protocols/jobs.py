@@ -19,6 +19,8 @@ from airflow_status_provider.protocols import reading
 from airflow_status_provider.protocols.model import Phase, Request, Response, Update, clean_id
 
 LOST_GRACE = 4.0
+#: the status of a job that the service has never been heard to know
+NEVER_SEEN = "not_found"
 DENIALS = 3
 
 
@@ -159,7 +161,7 @@ class Tracker:
                 kind=self.kind.name,
                 job_id=self.job_id,
                 phase=self.latest.phase if self.latest and not self.latest.phase.ended else Phase.PENDING,
-                status=self.latest.status if self.latest else "not_found" if missing else "",
+                status=self.latest.status if self.latest else NEVER_SEEN if missing else "",
                 recheck_in=grace / DENIALS,
             )
         if not missing:
@@ -169,6 +171,6 @@ class Tracker:
             kind=self.kind.name,
             job_id=self.job_id,
             phase=Phase.LOST,
-            status="lost" if self.seen else "not_found",
+            status="lost" if self.seen else NEVER_SEEN,
             message=f"the {self.kind.noun} {words} ({error})",
         )

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import itertools
 import json
@@ -54,6 +55,8 @@ from airflow_status_provider.waiting.waiter import Outcome
 SMALL_RESULT = 64 * 1024
 #: a result that a service tells only once is stored by the trigger, whatever its size
 RESULT_TRIES = 3
+#: seconds for it to be fetched; Airflow's own time-out comes 120 s after the deadline
+RESULT_PATIENCE = 45.0
 #: seconds for which a trigger tries to cancel its job and to see that confirmed
 CANCEL_PATIENCE = 15.0
 #: seconds for which a killed trigger finds out who wants its job; the framework gives it 30 in all
@@ -62,6 +65,8 @@ DECIDE_EVERY = 0.5
 #: states of a task that is not over, or not for good
 _ALIVE = ("deferred", "running", "queued", "scheduled", "up_for_retry")
 DEFAULT_POLL_INTERVAL = 5.0
+#: more than this (31 years) is no interval and no time-out, and not far from what a date cannot hold
+LONGEST = 1e9
 #: seconds for a worker's last report to reach the scheduler's books. On an idle machine 1 s is enough; on one
 #: with twice as many tasks as it has cores for, 1 of 104 tasks that were resumed after that failed
 REPORT_TIME = 5.0
@@ -80,8 +85,8 @@ class StatusTrigger(BaseTrigger):
     :param job_id: what to wait for, as the service calls it.
     :param poll_interval: seconds between status reads while no socket evidently works.
     :param deadline: Unix seconds at which one last read decides; None for no deadline.
-    :param stall_timeout: seconds without any news of the job, from the start of the wait or of this trigger,
-        after which it ends with ``WaitStalled`` if a status read finds nothing new either; None for patience.
+    :param stall_timeout: seconds without any change of the job, from the start of the wait or of this
+        trigger, after which it ends with ``WaitStalled`` if a read finds none either; None for patience.
     :param options: what this kind of job takes beside its id.
     :param seen: the service has known the job before: a later "404" means lost, not unknown.
     :param started_at: Unix seconds at which the wait began, for the wait's record.
@@ -174,7 +179,7 @@ class StatusTrigger(BaseTrigger):
                 self._report = progress.Report(self._task, self._facts)
             outcome = await self._end()
         except StatusProviderError as error:
-            event = self._failed(error, {"how": "-", "seconds": self._waited()})
+            event = await self._failed(error, {"how": "-", "seconds": self._waited()})
         else:
             self._ended = True
             record = wait_record(outcome.how, self._waited())
@@ -223,7 +228,7 @@ class StatusTrigger(BaseTrigger):
         self._validate_job()
         interval, deadline = reading.number(self.poll_interval), reading.number(self.deadline)
         stall = reading.number(self.stall_timeout)
-        if interval is None or interval <= 0:
+        if interval is None or not 0 < interval <= LONGEST:
             raise InvalidInput(
                 f"the trigger's poll_interval must be a positive number, not {self.poll_interval!r}"
             )
@@ -317,25 +322,27 @@ class StatusTrigger(BaseTrigger):
             self._hook().describe(self.job_id, self.kind), update, bool(self.fail_on_partial)
         )
         if error is not None:
-            return self._failed(error, record)
-        if self.end_from_trigger and not self.with_result:
-            summary = with_wait(self.kind.summary(update), record)
-            return TaskSuccessEvent(xcoms={"return_value": summary} if self.xcom else None)
+            return await self._failed(error, record)
+        if self.end_from_trigger and not self.xcom:
+            return TaskSuccessEvent()
         payload: dict[str, Any] = {"version": VERSION, **update.summary(), "wait": record}
         if self.kind.public_result:
             payload["result"] = update.result
-        if not self.with_result:
-            return TriggerEvent(payload)
-        result = await self._result(update)
+        result = await self._told(update)
         if result is None:
             return TriggerEvent(payload)
-        told = with_wait(result, record)
-        stored = await self._store(told)
+        stored = await self._store(with_wait(result, record))
         if stored is None:
             return TriggerEvent(payload)
-        if self.end_from_trigger:
-            return TaskSuccessEvent(xcoms=None if stored else {"return_value": told})
-        return TriggerEvent({**payload, "stored": True} if stored else {**payload, "xcom": result})
+        if not stored:
+            return TriggerEvent({**payload, "xcom": result})
+        return TaskSuccessEvent() if self.end_from_trigger else TriggerEvent({**payload, "stored": True})
+
+    async def _told(self, update: Update) -> dict[str, Any] | None:
+        """What goes to XCom from here; None if a worker says it."""
+        if self.with_result:
+            return await self._result(update)
+        return self.kind.summary(update) if self.end_from_trigger else None
 
     async def _result(self, update: Update) -> dict[str, Any] | None:
         """The XCom; None if the worker should rather fetch it."""
@@ -346,30 +353,38 @@ class StatusTrigger(BaseTrigger):
             result = self.kind.xcom(update)
         else:
             try:
-                result = await self._hook().aget_result(self.job_id, kind=self.kind)
-            except StatusProviderError as error:
-                self.log.warning("the result will be fetched by the worker: %s", error)
+                async with asyncio.timeout(RESULT_PATIENCE):
+                    result = await self._hook().aget_result(self.job_id, kind=self.kind)
+            except (StatusProviderError, TimeoutError) as error:
+                why = str(error) or "the answer took too long"
+                self.log.warning("the result will be fetched by the worker: %s", why)
                 return None
         small = self.kind.told_once or len(json.dumps(result, default=str)) <= SMALL_RESULT
         return result if small else None
 
     async def _store(self, result: dict[str, Any]) -> bool | None:
-        """Whether it went straight to XCom; None if it could not, and the worker should rather fetch it. In
-        dag.test there is no task instance to store it for, but then nobody keeps the event either."""
-        task = self._task()
-        if task is None:
-            return False
+        """Whether it went straight to XCom; None if it could not, and a worker should rather see to it.
+
+        An event that ends a task could bring it along, but Airflow encodes that twice: its readers get text.
+        In dag.test there is no task instance to store it for, but then nobody keeps the event either.
+        """
         for attempt in range(1, RESULT_TRIES + 1):
             try:
-                await XCom.aset("return_value", result, **task)
-                return True
+                return await self._push("return_value", result)
             except Exception as error:
                 self.log.warning("the result could not be stored: %s", type(error).__name__)
                 if attempt < RESULT_TRIES:
                     await asyncio.sleep(attempt)
-                elif self.kind.told_once:
+                elif self.with_result and self.kind.told_once:
                     raise
         return None
+
+    async def _push(self, key: str, value: Any) -> bool:
+        task = self._task()
+        if task is None:
+            return False
+        await XCom.aset(key, value, **task)
+        return True
 
     def _task(self) -> dict[str, Any] | None:
         """Whose XComs these are; None where they cannot be written from here."""
@@ -379,7 +394,7 @@ class StatusTrigger(BaseTrigger):
         map_index = -1 if ti.map_index is None else ti.map_index
         return {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "map_index": map_index}
 
-    def _failed(self, error: StatusProviderError, record: dict[str, Any]) -> TriggerEvent:
+    async def _failed(self, error: StatusProviderError, record: dict[str, Any]) -> TriggerEvent:
         ended = isinstance(error, RemoteJobError | WaitTimeout)
         # what must not be retried, only a worker can keep from it
         timed_out = type(error) is WaitTimeout and self.resume_on_timeout
@@ -388,11 +403,15 @@ class StatusTrigger(BaseTrigger):
         self.log.error("%s", error)
         if self.soft_fail and ended:
             return TaskSkippedEvent()
-        return TaskFailedEvent(xcoms={"error": str(error)})
+        words: dict[str, Any] | None = {"error": str(error)} if self.xcom else None
+        with contextlib.suppress(Exception):
+            if words and await self._push("error", words["error"]):
+                words = None
+        return TaskFailedEvent(xcoms=words)
 
     async def _hold(self) -> None:
         deferred_at = reading.number(self.deferred_at)
-        if deferred_at is None:
+        if deferred_at is None or self.task_instance is None:  # dag.test has no scheduler
             return
         lingers = conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0) + REPORT_TIME
         left = deferred_at + lingers - time.time()

@@ -29,7 +29,7 @@ from airflow_status_provider.errors import InvalidInput, RemoteUnavailable, Stat
 from airflow_status_provider.hooks.base import StatusHook
 from airflow_status_provider.outcomes import VERSION
 from airflow_status_provider.protocols import reading
-from airflow_status_provider.protocols.jobs import JobKind
+from airflow_status_provider.protocols.jobs import NEVER_SEEN, JobKind
 from airflow_status_provider.protocols.model import Event, Phase, Update, clean_id
 from airflow_status_provider.transport.backoff import full_jitter
 from airflow_status_provider.transport.endpoint import Endpoint
@@ -220,7 +220,7 @@ class EndEventTrigger(Watcher):
         interval = float(self.poll_interval)
         for attempt in itertools.count(1):
             outcome = await wait(endpoint, self.kind, self.job_id, deadline=None, poll_interval=interval)
-            if outcome.update.status != "not_found":
+            if outcome.update.status != NEVER_SEEN:
                 return outcome.update
             self._complain(f"{self._hook().describe(self.job_id, self.kind)}: unknown to the service so far")
             await asyncio.sleep(min(LOOK, interval * attempt))

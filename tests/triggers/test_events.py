@@ -133,18 +133,44 @@ async def test_a_session_and_a_copilot_run_end_by_their_triggers(connect: Connec
 # -- the end of a task without a worker
 
 
+@TRIGGER_XCOMS
 @pytest.mark.parametrize("case", SERVICES)
-async def test_a_success_may_end_the_task(connect: Connect, case: str) -> None:
-    """``end_from_trigger``: the summary is the XCom, and no worker runs."""
+async def test_a_success_may_end_the_task(connect: Connect, task: TaskInstance, case: str) -> None:
+    """``end_from_trigger``: the summary is the XCom, stored from here, and no worker runs."""
     here = await connect(case)
     job_id = here.add()
     here.end(job_id)
-    (event,) = await events(trigger_of(here, job_id, end_from_trigger=True, deferred_at=time.time()))
+    trigger = trigger_of(here, job_id, end_from_trigger=True, deferred_at=time.time())
+    (event,) = await events(task.of(trigger))
     assert type(event) is TaskSuccessEvent
-    assert event.xcoms is not None
-    assert event.xcoms["return_value"]["job_id"] == job_id
-    assert event.xcoms["return_value"]["wait"]["how"] in ("push", "poll")
-    json.dumps(event.xcoms)
+    assert event.xcoms is None  # Airflow would encode them twice
+    assert task.xcoms["return_value"]["job_id"] == job_id
+    assert task.xcoms["return_value"]["wait"]["how"] in ("push", "poll")
+
+
+async def test_a_task_without_xcoms_needs_none_stored(connect: Connect) -> None:
+    """With ``do_xcom_push=False`` it ends from its trigger on every Airflow."""
+    here = await connect("haidy")
+    job_id = here.add()
+    here.end(job_id)
+    (event,) = await events(trigger_of(here, job_id, end_from_trigger=True, xcom=False))
+    assert type(event) is TaskSuccessEvent
+    assert event.xcoms is None
+
+
+@TRIGGER_XCOMS
+async def test_a_summary_that_cannot_be_stored_is_left_to_the_worker(
+    connect: Connect, task: TaskInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task does not end without the XCom that it promises."""
+    monkeypatch.setattr(base, "RESULT_TRIES", 1)
+    here = await connect("haidy")
+    task.failing = 10
+    job_id = here.add()
+    here.end(job_id)
+    (event,) = await events(task.of(trigger_of(here, job_id, end_from_trigger=True)))
+    assert type(event) is TriggerEvent
+    assert event.payload["phase"] == "succeeded"
 
 
 @pytest.mark.parametrize(
@@ -165,9 +191,18 @@ async def test_a_failure_may_end_the_task(
     here.end(job_id, "FAILED")
     (event,) = await events(trigger_of(here, job_id, end_from_trigger=True, **more))
     assert type(event) is ending
-    if isinstance(event, TaskFailedEvent):
-        assert event.xcoms is not None
-        assert "audio unreadable" in event.xcoms["error"]
+
+
+@pytest.mark.parametrize("more", [{}, {"end_from_trigger": True, "soft_fail": True}])
+async def test_an_unknown_id_is_a_mistake_here_too(connect: Connect, more: dict[str, Any]) -> None:
+    """Where nothing was checked before, or the service was away then: it is not skipped."""
+    here = await connect("tagger-observed")
+    (event,) = await events(trigger_of(here, "mistyped", **more))
+    if more:
+        assert type(event) is TaskFailedEvent
+    else:
+        assert event.payload["error"]["type"] == "NotFound"
+        assert "batch 'mistyped': the batch is unknown to the service" in event.payload["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -203,7 +238,12 @@ async def test_trouble_with_the_credentials_is_never_skipped(connect: Connect) -
     [(0.0, False, 10.0), (2.5, False, 7.5), (11.0, False, None), (-3600.0, False, None), (0.0, True, None)],
 )
 async def test_a_task_is_resumed_only_when_its_worker_is_surely_gone(
-    connect: Connect, monkeypatch: pytest.MonkeyPatch, deferred: float, end: bool, slept: float | None
+    connect: Connect,
+    task: TaskInstance,
+    monkeypatch: pytest.MonkeyPatch,
+    deferred: float,
+    end: bool,
+    slept: float | None,
 ) -> None:
     """An event that resumes the task waits for a heartbeat and some time; others do not wait."""
     here = await connect("haidy")
@@ -215,20 +255,32 @@ async def test_a_task_is_resumed_only_when_its_worker_is_surely_gone(
         naps.append(seconds)
 
     monkeypatch.setattr(base, "asyncio", SimpleNamespace(sleep=sleep, to_thread=asyncio.to_thread))
-    trigger = trigger_of(here, job_id, deferred_at=time.time() - deferred, end_from_trigger=end)
-    await events(trigger)
+    given = {"deferred_at": time.time() - deferred, "end_from_trigger": end, "xcom": False}
+    await events(task.of(trigger_of(here, job_id, **given)))
     assert naps == ([] if slept is None else [pytest.approx(slept, abs=0.5)])
 
 
-async def test_the_hold_follows_the_configuration(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_hold_follows_the_configuration(
+    connect: Connect, task: TaskInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A deployment with quicker workers waits less."""
     here = await connect("haidy")
     job_id = here.add()
     here.end(job_id)
     monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "-4.6")
     begun = time.monotonic()
-    await payload(trigger_of(here, job_id, deferred_at=time.time()))
+    await payload(task.of(trigger_of(here, job_id, deferred_at=time.time())))
     assert 0.3 < time.monotonic() - begun < 2.0
+
+
+async def test_dag_test_holds_nothing(connect: Connect) -> None:
+    """It has no scheduler that could fail a task which resumes too early."""
+    here = await connect("haidy")
+    job_id = here.add()
+    here.end(job_id)
+    begun = time.monotonic()
+    await payload(trigger_of(here, job_id, deferred_at=time.time()))
+    assert time.monotonic() - begun < 5.0
 
 
 async def test_an_event_is_the_last_thing(connect: Connect) -> None:
@@ -281,10 +333,8 @@ async def test_without_a_task_instance_the_event_has_to_carry_it(connect: Connec
     here.end(job_id)
     told = await payload(trigger_of(here, job_id, with_result=True))
     assert told["xcom"]["result"]["transcript"] == "The patient reports no complaints."
-    (event,) = await events(trigger_of(here, job_id, with_result=True, end_from_trigger=True))
-    assert type(event) is TaskSuccessEvent
-    assert event.xcoms is not None
-    assert event.xcoms["return_value"]["result"]["transcript"]
+    told = await payload(trigger_of(here, job_id, with_result=True, end_from_trigger=True))
+    assert told["xcom"]["result"]["transcript"]
 
 
 @TRIGGER_XCOMS

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 from airflow.sdk import DAG, BaseOperator
-from airflow.triggers.base import TaskFailedEvent, TaskSuccessEvent
+from airflow.triggers.base import TaskFailedEvent
 
 from airflow_status_provider.errors import InvalidInput
 from airflow_status_provider.sensors.areal import ArealCopilotSensor, ArealDocumentSensor
 from airflow_status_provider.sensors.organizer import OrganizerJobSensor
 from airflow_status_provider.triggers.areal import ArealDocumentTrigger
-from tests.triggers.conftest import Connect, events
+from tests.triggers.conftest import Connect, events, payload
 from tests.versions import START_FROM_TRIGGER
 
 
@@ -80,10 +80,8 @@ async def test_the_trigger_takes_the_rendered_fields(connect: Connect) -> None:
     told = kwargs_of(sensor) | {"areal_conn_id": "here"}
     trigger = ArealDocumentTrigger(**told)
     trigger.document_id = job_id  # type: ignore[attr-defined]
-    (event,) = await events(trigger)
-    assert isinstance(event, TaskSuccessEvent)
-    assert event.xcoms is not None
-    assert event.xcoms["return_value"]["job_id"] == job_id
+    told = await payload(trigger)
+    assert (told["job_id"], told["phase"]) == (job_id, "succeeded")
     assert 8 < trigger.deadline - time.time() <= 9
     assert SimpleNamespace(**trigger.serialize()[1]).document_id == "{{ params.d }}"
 
