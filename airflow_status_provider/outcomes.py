@@ -72,9 +72,9 @@ def start_error(error: StatusProviderError, noun: str) -> StatusProviderError:
     )
 
 
-def failure_payload(error: StatusProviderError, job_id: str) -> dict[str, Any]:
-    """The event of a wait that did not end well."""
-    update = error.update if isinstance(error, RemoteJobError) else None
+def failure_payload(error: StatusProviderError, job_id: str, update: Update | None = None) -> dict[str, Any]:
+    """The event of a wait that did not end well; ``update``: how its job ended, if the error does not say."""
+    update = error.update if isinstance(error, RemoteJobError) else update
     known = update.summary() if update else {"job_id": job_id, "phase": "running", "status": "unknown"}
     return {"version": VERSION, **known, "error": {"type": type(error).__name__, "message": str(error)}}
 

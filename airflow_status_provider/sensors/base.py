@@ -53,7 +53,7 @@ class StatusSensor(WaitingTask, BaseSensorOperator):
         wait ends. By default never.
     :param deferrable: wait in the triggerer (default) instead of holding a worker.
     :param end_from_trigger: end without a worker; by default whenever nothing of the task needs one. Before
-        Airflow 3.3, a task with retries always ends on a worker.
+        Airflow 3.3, a task with retries or an XCom to return always ends on a worker.
     :param fail_on_partial: fail when the job succeeded with failures inside.
     :param start_from_trigger: begin in the triggerer, too, so that no worker is needed at all. Nothing is
         checked before. Mapped tasks, and those whose id is another task's output, begin on a worker all

@@ -322,7 +322,7 @@ class StatusTrigger(BaseTrigger):
             self._hook().describe(self.job_id, self.kind), update, bool(self.fail_on_partial)
         )
         if error is not None:
-            return await self._failed(error, record)
+            return await self._failed(error, record, update)
         if self.end_from_trigger and not self.xcom:
             return TaskSuccessEvent()
         payload: dict[str, Any] = {"version": VERSION, **update.summary(), "wait": record}
@@ -394,12 +394,14 @@ class StatusTrigger(BaseTrigger):
         map_index = -1 if ti.map_index is None else ti.map_index
         return {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "map_index": map_index}
 
-    async def _failed(self, error: StatusProviderError, record: dict[str, Any]) -> TriggerEvent:
+    async def _failed(
+        self, error: StatusProviderError, record: dict[str, Any], update: Update | None = None
+    ) -> TriggerEvent:
         ended = isinstance(error, RemoteJobError | WaitTimeout)
         # what must not be retried, only a worker can keep from it
         timed_out = type(error) is WaitTimeout and self.resume_on_timeout
         if timed_out or isinstance(error, StartUncertain) or not self.end_from_trigger:
-            return TriggerEvent(failure_payload(error, str(self.job_id)) | {"wait": record})
+            return TriggerEvent(failure_payload(error, str(self.job_id), update) | {"wait": record})
         self.log.error("%s", error)
         if self.soft_fail and ended:
             return TaskSkippedEvent()

@@ -201,7 +201,7 @@ async def test_an_unknown_id_is_a_mistake_here_too(connect: Connect, more: dict[
     if more:
         assert type(event) is TaskFailedEvent
     else:
-        assert event.payload["error"]["type"] == "NotFound"
+        assert (event.payload["phase"], event.payload["error"]["type"]) == ("lost", "NotFound")
         assert "batch 'mistyped': the batch is unknown to the service" in event.payload["error"]["message"]
 
 
