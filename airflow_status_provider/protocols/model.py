@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -18,7 +17,7 @@ from airflow_status_provider.errors import (
     RemoteUnavailable,
     RequestRejected,
 )
-from airflow_status_provider.protocols.reading import parsed
+from airflow_status_provider.protocols.reading import UNPRINTABLE, parsed
 
 MAX_ID_LENGTH = 512
 
@@ -282,13 +281,10 @@ def segment(job_id: str) -> str:
     return quote(job_id, safe="")
 
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-
-
 def plain(text: str, limit: int = 500) -> str:
     """A service's own words, fit for one line of a log."""
     head = text[: 4 * limit]  # the loop is not kept for ten megabytes of which nobody will read the end
-    line = _CONTROL.sub(" ", head).strip()
+    line = UNPRINTABLE.sub(" ", head).strip()
     return line if len(line) <= limit and len(head) == len(text) else f"{line[:limit]}…"
 
 

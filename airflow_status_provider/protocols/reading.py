@@ -14,7 +14,8 @@ LONGEST_WORD = 100
 #: bytes of JSON that is worth mending: that is slow, and what waits shares a loop with others
 MENDABLE = 2**18
 _HALVES = re.compile(r"[\ud800-\udfff]")
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+#: what breaks a line of a log, or shows it in another order
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]+")
 
 
 def parsed(raw: str | bytes) -> Any:
@@ -82,7 +83,7 @@ def count(value: object) -> int | None:
 def word(value: object) -> str | None:
     """A status: text that is fit for logs, messages and events."""
     told = text(value)
-    return None if told is None else _UNPRINTABLE.sub(" ", told[:LONGEST_WORD])
+    return None if told is None else UNPRINTABLE.sub(" ", told[:LONGEST_WORD])
 
 
 def storable(value: Any) -> Any:

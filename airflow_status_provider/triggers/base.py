@@ -244,7 +244,10 @@ class StatusTrigger(BaseTrigger):
             raise InvalidInput("the trigger's options must be an object of texts and lists of texts")
 
     def _validate_job(self) -> None:
-        self.kind.validate(self.job_id)
+        try:
+            self.kind.validate(self.job_id)
+        except InvalidInput as error:
+            raise error.at(self._hook().where) from None
 
     async def _end(self) -> Outcome:
         """How the wait ended; refused credentials begin it once more with the connection as it is now."""

@@ -276,6 +276,8 @@ def _timed_out(waiter: Waiter) -> WaitTimeout:
         if latest and latest.status
         else "nothing is known of it"
     )
+    if waiter.troubled:
+        state += f" ({waiter.troubled})"
     return WaitTimeout(f"{waiter.name}: not ended at the deadline; {state}; {GOES_ON}")
 
 

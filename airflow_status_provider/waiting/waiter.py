@@ -104,8 +104,8 @@ class Waiter:
         self._ends_at: float | None = None
         # news in a row that brought no other progress
         self._unmoved = 0
-        # whether the last read brought no usable answer
-        self.troubled = False
+        # why the last read brought no usable answer, if it did not
+        self.troubled = ""
         self._told = told
         # shared tasks run in the context of whoever came first: each wait logs, and is read, in its own
         self.context = contextvars.copy_context()
@@ -166,14 +166,14 @@ class Waiter:
     def trouble(self, error: Exception) -> None:
         """Said once an outage, in this wait's own log."""
         if not self.troubled:
-            self.troubled = True
+            self.troubled = str(error)
             if not _room(keep=BURST / 2):
                 return
             self._say(logging.WARNING, f"no status for now, trying on until the deadline: {error}")
 
     def recovered(self) -> None:
         if self.troubled:
-            self.troubled = False
+            self.troubled = ""
             if _room(keep=BURST / 2):
                 self._say(logging.INFO, "the service answers again")
 

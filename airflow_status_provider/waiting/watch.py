@@ -48,12 +48,12 @@ class Watch(Waiter):
     def trouble(self, error: Exception) -> None:
         """Said once an outage, in this watch's own log."""
         if not self.troubled:
-            self.troubled = True
+            self.troubled = str(error)
             self._say(logging.WARNING, f"none for now, and what happens meanwhile is not told later: {error}")
 
     def recovered(self) -> None:
         if self.troubled:
-            self.troubled = False
+            self.troubled = ""
             self._say(logging.INFO, "listening again")
 
 
@@ -70,8 +70,8 @@ class Repeats:
         if len(self._told) > REMEMBERED:
             self._told.popitem(last=False)
         last = next(reversed(told), None)
-        for old in [old for old, at in told.items() if now - at > REPEAT and old is not last]:
-            del told[old]
+        while told and (oldest := next(iter(told))) is not last and now - told[oldest] > REPEAT:
+            del told[oldest]
         if event in told and (now - told[event] <= REPEAT or event.lasting):
             return False
         told.pop(event, None)

@@ -146,6 +146,7 @@ def test_a_complaint_fits_into_one_line_of_a_log(body: object) -> None:
     [
         ("a\nb\r\n\tc", "a b c"),
         ("a\u2028b\x7fc\x85d\x00", "a b c d"),
+        ("ab\u202edc\u2066", "ab dc"),
         ("  a  ", "a"),
         ("\x1b[31mred", "[31mred"),
         ("größe", "größe"),

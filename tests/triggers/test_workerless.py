@@ -92,3 +92,11 @@ async def test_odd_fields_fail_the_task_and_not_the_triggerer(connect: Connect, 
     await connect("areal")
     (event,) = await events(ArealDocumentTrigger(within=5, end_from_trigger=True, **odd))
     assert isinstance(event, TaskFailedEvent)
+
+
+async def test_an_id_that_renders_to_nothing_is_said_to_be_missing_and_where(connect: Connect) -> None:
+    """Nobody has looked at it before the triggerer does."""
+    await connect("areal")
+    fields = {"conn_id": "areal_conn_id", "job_id": "document_id"}
+    told = await payload(ArealDocumentTrigger(within=5, fields=fields, areal_conn_id="here", document_id=""))
+    assert told["error"]["message"].startswith("Areal (connection 'here'): the document id is empty")
