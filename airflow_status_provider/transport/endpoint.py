@@ -45,7 +45,8 @@ class Discretion:
     """A service may quote what it was sent, in words for logs and results: not what is secret of it."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        spellings = dict.fromkeys(spelling for secret in secrets if secret for spelling in _spellings(secret))
+        long = [secret for secret in secrets if len(secret) >= SECRET_LENGTH]
+        spellings = dict.fromkeys(spelling for secret in long for spelling in _spellings(secret))
         self._texts = tuple(spellings)
         self._bytes = tuple(spelling.encode(errors="replace") for spelling in spellings)
 
@@ -98,8 +99,7 @@ def build(
         raise error.at(f"{service.title} (connection {conn_id!r})") from None
     told = json.dumps([service.name, base, socket, login, password, dict(extra)], sort_keys=True, default=str)
     digest = hashlib.sha256(told.encode()).hexdigest()
-    texts = (text for text in (password, *extra.values()) if isinstance(text, str))
-    secrets = tuple(text for text in texts if len(text) >= SECRET_LENGTH)
+    secrets = tuple(text for text in (password, *extra.values()) if isinstance(text, str))
     return Endpoint(service, conn_id, base, socket, scheme, tls, digest, secrets)
 
 

@@ -283,6 +283,13 @@ async def test_no_frame_quotes_a_secret(sim: Simulator, secret: str) -> None:
         assert [await socket.receive(), await socket.receive()] == ["bad: ***", b"bad: ***"]
 
 
+async def test_a_short_key_is_no_reason_to_change_what_a_frame_says(sim: Simulator) -> None:
+    """A key like "dev" may be part of any id."""
+    async with opening(at(sim.url), tokens=Tokens("dev")) as socket:
+        await sim.areal.send('{"id": "dev-1"}')
+        assert await socket.receive() == '{"id": "dev-1"}'
+
+
 async def test_a_socket_that_is_cancelled_is_closed(sim: Simulator) -> None:
     """Cancelled once it says goodbye; cancelled again it does not wait for an answer."""
     sim.areal.faults.half_open = True
