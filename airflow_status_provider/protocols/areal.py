@@ -335,20 +335,21 @@ class SessionTracker(Tracker):
         if not isinstance(body.get("objects"), list):
             raise RemoteUnavailable("the session's answer has no objects")
         self._found()
-        rows = reading.items(body["objects"])
         before = len(self._pages)
-        self._pages |= {row_id: row for row in rows if (row_id := reading.text(row.get("id")))}
-        if not all(isinstance(row, dict) and reading.text(row.get("id")) for row in body["objects"]):
-            raise self._incomplete("has a document without an id")
+        for row in body["objects"]:
+            row_id = reading.text(reading.obj(row).get("id"))
+            if row_id is None:
+                raise self._incomplete("has a document without an id")
+            self._pages[row_id] = row
         listed = reading.count(reading.obj(body.get("meta")).get("totalCount"))
         if self._page >= MOST_PAGES:
             raise self._incomplete(f"does not end after {MOST_PAGES} pages")
-        if listed is not None and len(self._pages) < listed and len(self._pages) > before:
+        if listed is not None and len(self._pages) < listed:
+            if len(self._pages) == before:
+                raise self._incomplete(f"has {before} of {listed} documents")
             self._page += 1
             update = self._running("listing", self._pages, recheck_in=0.0)
             return self._keep(replace(update, progress=None, total=listed))
-        if listed is not None and len(self._pages) < listed:
-            raise self._incomplete(f"has {len(self._pages)} of {listed} documents")
         documents, self._pages, self._page = self._pages, {}, 0
         return self._keep(self._judge(documents, now))
 

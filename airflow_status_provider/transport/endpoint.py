@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from airflow_status_provider.errors import InvalidConnection
-from airflow_status_provider.protocols.model import AuthScheme, Service
+from airflow_status_provider.protocols.model import AuthScheme, Service, Tokens
 
 Told = TypeVar("Told", str, bytes, str | bytes)
 
@@ -39,6 +39,11 @@ class Endpoint:
     @cached_property  # one text for all of its waits
     def where(self) -> str:
         return f"{self.service.title} (connection {self.conn_id!r})"
+
+    def discretion(self, issued: Iterable[Tokens]) -> Discretion:
+        """What takes this account's secrets out of what its service says, and those tokens."""
+        tokens = (text for each in issued for text in (each.access, each.refresh) if text)
+        return Discretion((*self.secrets, *tokens))
 
 
 class Discretion:

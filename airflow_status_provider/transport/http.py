@@ -56,7 +56,7 @@ from airflow_status_provider.protocols.model import (
 from airflow_status_provider.protocols.signing import is_page
 from airflow_status_provider.transport import tracing
 from airflow_status_provider.transport.backoff import full_jitter
-from airflow_status_provider.transport.endpoint import Discretion, Endpoint
+from airflow_status_provider.transport.endpoint import Endpoint
 
 T = TypeVar("T")
 
@@ -144,7 +144,7 @@ class Client:
         self._tokens: Tokens | None = None
         # those before may still be good, and still be quoted
         self._issued: deque[Tokens] = deque(maxlen=ISSUED)
-        self._discretion = Discretion(endpoint.secrets)
+        self._discretion = endpoint.discretion(())
         self._worked = False
         self._signing_in = asyncio.Lock()
         self._tries = 0
@@ -196,8 +196,7 @@ class Client:
                 try:
                     self._tokens = await self._sign_in(refused)
                     self._issued.append(self._tokens)
-                    issued = (text for each in self._issued for text in (each.access, each.refresh or ""))
-                    self._discretion = Discretion((*self.endpoint.secrets, *issued))
+                    self._discretion = self.endpoint.discretion(self._issued)
                 except StatusProviderError as error:
                     self._failure = copy.copy(error)
                     self._failures += 1

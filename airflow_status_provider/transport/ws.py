@@ -89,7 +89,7 @@ async def open_socket(
         # not even an impossible name, or a proxy of a kind that nobody installed, may fail a wait
         raise RemoteUnavailable(f"the socket cannot be opened ({type(error).__name__})") from None
     try:
-        yield Socket(connection, Discretion((*endpoint.secrets, tokens.access, tokens.refresh or "")))
+        yield Socket(connection, endpoint.discretion([tokens]))
     finally:
         try:
             await connection.close()

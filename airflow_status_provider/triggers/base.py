@@ -408,11 +408,13 @@ class StatusTrigger(BaseTrigger):
         self.log.error("%s", error)
         if self.soft_fail and ended:
             return TaskSkippedEvent()
-        words: dict[str, Any] | None = {"error": str(error)} if self.xcom else None
+        if not self.xcom:
+            return TaskFailedEvent()
+        words = str(error)
         with contextlib.suppress(Exception):
-            if words and await self._push("error", words["error"]):
-                words = None
-        return TaskFailedEvent(xcoms=words)
+            if await self._push("error", words):
+                return TaskFailedEvent()
+        return TaskFailedEvent(xcoms={"error": words})
 
     async def _hold(self) -> None:
         deferred_at = reading.number(self.deferred_at)

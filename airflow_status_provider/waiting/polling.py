@@ -1,7 +1,8 @@
 """All status reads of one account: one queue, paced for all, asked for by anybody.
 
 1. A read that is due runs as soon as the account may ask; at most ``MAX_READS`` at once, and fewer at first,
-   for what is under way when a limit is met for the first time is refused with it.
+   for what is under way when a limit is met for the first time is refused with it. A read
+   that has had no answer for ``SLOW`` seconds counts for ``MAX_READS`` only.
 2. "Later" (429, or 503 with Retry-After) pauses the account, not the wait that happened to hear it; a 429
    also teaches it the rate that it keeps to from then on. Whose read is longest due comes first, and whom
    "later" hit keeps its turn, once.

@@ -43,12 +43,12 @@ async def wait(
     """Wait until the job has ended, however it ends.
 
     ``deadline``: Unix seconds, None for no end. ``poll_interval``: seconds between status reads while no
-    socket evidently works. ``stall_timeout``: seconds without a change, after which a status read that
-    finds none either ends the wait; None for patience. ``seen``: the service
-    has known this job before, so that a later "404" means lost. ``options``: what the kind's tracker takes
-    beside the id. ``told`` is called, and must not raise, with every change of status or progress before the
-    end. Raises ``WaitTimeout``, ``WaitStalled``, ``AuthenticationFailed``, ``PermissionDenied`` or
-    ``RequestRejected``; never for trouble that may pass.
+    socket evidently works. ``stall_timeout``: seconds without a change, after which a status read that finds
+    none either ends the wait; None for patience. ``seen``: the service has known this job before, so that a
+    later "404" means lost. ``options``: what the kind's tracker takes beside the id. ``told`` is called, and
+    must not raise, with every change of status or progress before the end. Raises ``WaitTimeout``,
+    ``WaitStalled``, ``AuthenticationFailed``, ``PermissionDenied`` or ``RequestRejected``; never for
+    trouble that may pass.
     """
     tracker = kind.tracker(job_id, seen=seen, **(options or {}))
     with _span(endpoint, kind, job_id) as tell:

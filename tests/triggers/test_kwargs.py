@@ -187,6 +187,7 @@ def _error_class(name: str) -> type[Exception]:
         ({"poll_interval": True}, "poll_interval must be a positive number"),
         ({"poll_interval": float("inf")}, "poll_interval must be a positive number"),
         ({"poll_interval": 10**400}, "poll_interval must be a positive number"),
+        ({"poll_interval": 1e308}, "poll_interval must be a positive number"),
         ({"deadline": "tomorrow"}, "deadline must be Unix seconds or None, not 'tomorrow'"),
         ({"deadline": float("nan")}, "deadline must be Unix seconds or None"),
         ({"deadline": 10**400}, "deadline must be Unix seconds or None"),

@@ -12,7 +12,7 @@ import pytest
 from airflow_status_provider.errors import AuthenticationFailed, PermissionDenied, WaitTimeout
 from airflow_status_provider.protocols import areal
 from airflow_status_provider.protocols.model import Phase
-from airflow_status_provider.waiting import deadlines
+from airflow_status_provider.waiting import deadlines, polling
 from chaos.wire import FaultyWire
 from tests.waiting.conftest import Make
 from tests.waiting.world import CASES, PUSHED, SERVICES, endpoint, result, until
@@ -118,8 +118,6 @@ async def test_a_deadline_in_an_outage_says_what_is_known(world: Make) -> None:
 
 async def test_the_last_read_may_not_hang(world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A last read that is not answered is given up."""
-    from airflow_status_provider.waiting import polling
-
     monkeypatch.setattr(polling, "LAST_READ_TIMEOUT", 0.2)
     here = await world("haidy")
     here.server.faults.slow = 5.0
@@ -192,8 +190,6 @@ async def test_a_crowd_with_one_deadline_is_asked_about_to_the_last(
     world: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who had to wait for a place has all the time for an answer that others had."""
-    from airflow_status_provider.waiting import polling
-
     monkeypatch.setattr(polling, "LAST_READ_TIMEOUT", 1.0)
     monkeypatch.setattr(polling, "LAST_READS", 10)
     here = await world("haidy")
@@ -210,8 +206,6 @@ async def test_last_reads_that_all_hang_end_before_airflows_own_time_out(
     world: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A crowd whose service has gone silent at their deadline is given up together."""
-    from airflow_status_provider.waiting import polling
-
     monkeypatch.setattr(polling, "LAST_READ_TIMEOUT", 0.4)
     monkeypatch.setattr(polling, "CROWD_TIMEOUT", 0.6)
     monkeypatch.setattr(polling, "LAST_READS", 1)
