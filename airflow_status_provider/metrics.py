@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import conf
 
+from airflow_status_provider import compat
 from airflow_status_provider.waiting.counts import Counts, observe
 from airflow_status_provider.waiting.waiter import Outcome
 
@@ -62,11 +63,7 @@ def _stats() -> Any:
     """Airflow's, wherever this release has it; None while metrics are off, as they are by default."""
     if not any(_is_on(name) for name in ("statsd_on", "statsd_datadog_enabled", "otel_on")):
         return None
-    try:
-        from airflow.providers.common.compat.sdk import Stats
-    except ImportError:
-        return None
-    return Stats
+    return compat.stats()
 
 
 @functools.cache

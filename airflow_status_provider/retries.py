@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-try:
-    from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryDecision, RetryRule
-except ImportError as error:
+from airflow_status_provider import compat
+
+if not compat.RETRY_POLICIES:
     from airflow.exceptions import AirflowOptionalProviderFeatureException
 
-    raise AirflowOptionalProviderFeatureException("retry policies need Airflow 3.3 or newer") from error
+    raise AirflowOptionalProviderFeatureException("retry policies need Airflow 3.3 or newer")
+
+from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryDecision, RetryRule
 
 from airflow_status_provider.errors import (
     AuthenticationFailed,

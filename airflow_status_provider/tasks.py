@@ -2,7 +2,7 @@
 
 When a task may end from its trigger: whenever nothing of it needs a worker. A worker is needed for asset
 outlets, callbacks, e-mails, a retry policy, ``post_execute``, ``multiple_outputs``, ``never_fail`` and a
-mapped downstream task; and, before Airflow 3.3, for a retry. A task that resumes is safe too (its trigger
+mapped downstream task; and, before Airflow 3.3.1, for a retry. A task that resumes is safe too (its trigger
 holds the event), but slower and dearer.
 """
 
@@ -15,14 +15,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from airflow import __version__ as airflow_version
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
 
-try:
-    from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
-except ImportError:  # Airflow 3.1
-    from airflow.exceptions import TaskDeferralError, TaskDeferralTimeout  # type: ignore[no-redef]
-
+from airflow_status_provider import compat
+from airflow_status_provider.compat import TaskDeferralError, TaskDeferralTimeout
 from airflow_status_provider.errors import (
     GOES_ON,
     InvalidInput,
@@ -45,9 +41,6 @@ if TYPE_CHECKING:
 
 #: the framework's own deferral timeout comes so many seconds after ours, which reads once more before
 BACKSTOP = 120.0
-
-#: before 3.3, Airflow does not retry a task that failed from its trigger
-RETRIES_FROM_TRIGGER = tuple(int(part) for part in airflow_version.split(".")[:2]) >= (3, 3)
 
 #: fields of a task that only a worker can do justice to
 _WORKERS = (
@@ -259,7 +252,7 @@ class WaitingTask(BaseOperator):
         return False
 
     def _ends_from_trigger(self, context: Context) -> bool:
-        if self.retries and not RETRIES_FROM_TRIGGER:
+        if self.retries and not compat.RETRIES_FROM_TRIGGER:
             return False
         if self.end_from_trigger is not None:
             return self.end_from_trigger

@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import airflow.sdk
 import jsonschema
 import pytest
 from airflow.exceptions import AirflowOptionalProviderFeatureException
 
 import airflow_status_provider
+from airflow_status_provider import compat
 from airflow_status_provider.provider_info import get_provider_info
 from airflow_status_provider.transport import endpoint
 from tests.versions import needs_airflow
@@ -85,8 +85,7 @@ def test_its_modules_exist(kind: str) -> None:
 def test_before_3_3_there_are_no_retry_policies(monkeypatch: pytest.MonkeyPatch) -> None:
     """On an older Airflow the module says what it needs, as Airflow wants it said."""
     monkeypatch.delitem(sys.modules, "airflow_status_provider.retries", raising=False)
-    monkeypatch.setattr(airflow.sdk, "__getattr__", lambda name: (_ for _ in ()).throw(AttributeError(name)))
-    monkeypatch.delattr(airflow.sdk, "ExceptionRetryPolicy", raising=False)
+    monkeypatch.setattr(compat, "RETRY_POLICIES", False)
     with pytest.raises(AirflowOptionalProviderFeatureException, match="Airflow 3.3"):
         importlib.import_module("airflow_status_provider.retries")
 

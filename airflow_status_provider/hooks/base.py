@@ -217,9 +217,7 @@ class StatusHook(BaseHook):
         return self._understand(connection)
 
     async def _aconnection(self) -> Connection:
-        if hasattr(BaseHook, "aget_connection"):
-            return await BaseHook.aget_connection(self.conn_id)
-        return await asyncio.to_thread(BaseHook.get_connection, self.conn_id)
+        return await BaseHook.aget_connection(self.conn_id)
 
     def _no_connection(self) -> InvalidConnection:
         return InvalidConnection(

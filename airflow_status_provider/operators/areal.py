@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_status_provider import compat
 from airflow_status_provider.errors import InvalidInput, NotFound, StatusProviderError
 from airflow_status_provider.hooks.areal import ArealHook
 from airflow_status_provider.operators.base import Started, StatusOperator
@@ -176,7 +177,7 @@ class ArealCDBalancerOperator(ArealOperator):
                 raise error.at(hook.describe(document_id)) from None
         began = time.time()
         deadline = began + self.seconds_to_wait()
-        if self.deferrable and context.get("task_state_store") is not None:
+        if self.deferrable and compat.task_state_store(context) is not None:
             options = {"start": [self.document_id_1, self.document_id_2]}
             self._defer(context, "", seen=True, options=options, began=began, deadline=deadline)
 

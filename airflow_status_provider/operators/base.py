@@ -72,7 +72,8 @@ class StatusOperator(WaitingTask):
         time is over as well. By default never.
     :param deferrable: wait in the triggerer (default) instead of holding a worker.
     :param end_from_trigger: end without a worker; by default whenever nothing of the task needs one and the
-        result is small. Before Airflow 3.3, a task with retries or a result always ends on a worker.
+        result is small. Before Airflow 3.3, a task with a result always ends on a worker, and before 3.3.1
+        one with retries.
     :param fail_on_partial: fail when the job succeeded with failures inside.
     :raises RemoteJobFailed: the job failed; with the service's own text.
     :raises RemoteJobCancelled: somebody cancelled or deleted it.

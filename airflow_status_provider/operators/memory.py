@@ -10,6 +10,8 @@ import contextlib
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+from airflow_status_provider import compat
+
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
@@ -20,7 +22,7 @@ class Memory:
     """A JSON object per task instance; where there is no store (Airflow before 3.3), it forgets."""
 
     def __init__(self, context: Context) -> None:
-        self._store: Any = context.get("task_state_store")
+        self._store = compat.task_state_store(context)
         ti: Any = context["ti"]
         self._round = getattr(ti, "max_tries", 0) or 0
 

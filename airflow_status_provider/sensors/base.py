@@ -16,6 +16,7 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow.triggers.base import StartTriggerArgs
 
+from airflow_status_provider import compat
 from airflow_status_provider.errors import (
     GOES_ON,
     InvalidInput,
@@ -28,7 +29,7 @@ from airflow_status_provider.errors import (
 )
 from airflow_status_provider.outcomes import wait_record
 from airflow_status_provider.protocols import jobs
-from airflow_status_provider.tasks import BACKSTOP, RETRIES_FROM_TRIGGER, WaitingTask, positive, stalling
+from airflow_status_provider.tasks import BACKSTOP, WaitingTask, positive, stalling
 from airflow_status_provider.triggers.base import DEFAULT_POLL_INTERVAL
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ class StatusSensor(WaitingTask, BaseSensorOperator):
         wait ends. By default never.
     :param deferrable: wait in the triggerer (default) instead of holding a worker.
     :param end_from_trigger: end without a worker; by default whenever nothing of the task needs one. Before
-        Airflow 3.3, a task with retries or an XCom to return always ends on a worker.
+        Airflow 3.3, a task with an XCom to return always ends on a worker, and before 3.3.1 one with
+        retries.
     :param fail_on_partial: fail when the job succeeded with failures inside.
     :param start_from_trigger: begin in the triggerer, too, so that no worker is needed at all. Nothing is
         checked before. Mapped tasks, and those whose id is another task's output, begin on a worker all
@@ -107,8 +109,10 @@ class StatusSensor(WaitingTask, BaseSensorOperator):
 
     def _start_trigger_args(self, fields: dict[str, str]) -> StartTriggerArgs:
         """For the scheduler, which begins the wait without a worker; the triggerer renders the fields."""
-        if self.end_from_trigger is None:
-            needs_worker = self._wants_worker() or (self.retries and not RETRIES_FROM_TRIGGER)
+        if self.retries and not compat.RETRIES_FROM_TRIGGER:
+            needs_worker = True
+        elif self.end_from_trigger is None:
+            needs_worker = self._wants_worker()
         else:
             needs_worker = not self.end_from_trigger
         cls = self.trigger_class

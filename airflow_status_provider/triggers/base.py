@@ -30,7 +30,7 @@ from airflow.triggers.base import (
     TriggerEvent,
 )
 
-from airflow_status_provider import metrics
+from airflow_status_provider import compat, metrics
 from airflow_status_provider.errors import (
     AuthenticationFailed,
     InvalidInput,
@@ -349,8 +349,8 @@ class StatusTrigger(BaseTrigger):
 
     async def _result(self, update: Update) -> dict[str, Any] | None:
         """The XCom; None if the worker should rather fetch it."""
-        if self.task_instance is not None and not hasattr(XCom, "aset"):
-            return None  # Airflow before 3.3 lets a trigger store nothing, and an event is logged
+        if self.task_instance is not None and not compat.trigger_xcoms():
+            return None  # nothing can be stored from here, and an event is logged
         result: dict[str, Any]
         if update.result is not None and self.kind.result_in_status:
             result = self.kind.xcom(update)
@@ -392,7 +392,7 @@ class StatusTrigger(BaseTrigger):
     def _task(self) -> dict[str, Any] | None:
         """Whose XComs these are; None where they cannot be written from here."""
         ti: Any = self.task_instance
-        if ti is None or not hasattr(XCom, "aset"):
+        if ti is None or not compat.trigger_xcoms():
             return None
         map_index = -1 if ti.map_index is None else ti.map_index
         return {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "map_index": map_index}

@@ -25,6 +25,7 @@ from typing import Any, ClassVar, NoReturn
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
+from airflow_status_provider import compat
 from airflow_status_provider.errors import InvalidInput, RemoteUnavailable, StatusProviderError
 from airflow_status_provider.hooks.base import StatusHook
 from airflow_status_provider.outcomes import VERSION
@@ -242,7 +243,7 @@ class EndEventTrigger(Watcher):
 
     @property
     def _store(self) -> Any:
-        return getattr(self, "asset_state_store", None)
+        return compat.asset_state_store(self)
 
     @property
     def _key(self) -> str:

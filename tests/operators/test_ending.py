@@ -18,7 +18,7 @@ from airflow.sdk import Asset, BaseOperator
 from airflow.sdk.bases.xcom import BaseXCom
 from airflow.triggers.base import TriggerEvent
 
-from airflow_status_provider import tasks
+from airflow_status_provider import compat
 from airflow_status_provider.errors import RemoteJobFailed
 from airflow_status_provider.operators.tagger import TaggerBatchOperator
 from airflow_status_provider.sensors.tagger import TaggerBatchSensor
@@ -37,7 +37,7 @@ from tests.operators.cases import (
     Case,
 )
 from tests.operators.conftest import Simulate
-from tests.versions import AIRFLOW, RETRY_POLICIES, STATE_STORE, TRIGGER_KILLS
+from tests.versions import RETRY_POLICIES, STATE_STORE, TRIGGER_KILLS
 
 RESUMED: dict[str, Any] = {"end_from_trigger": False}
 ON_THE_WORKER: dict[str, Any] = {"deferrable": False}
@@ -73,7 +73,7 @@ def map_over(made: Any) -> None:
 
 DECISIONS: list[tuple[str, dict[str, Any], bool]] = [
     ("nothing that needs a worker", {}, True),
-    ("retries", {"retries": 2}, AIRFLOW >= (3, 3)),
+    ("retries", {"retries": 2}, compat.RETRIES_FROM_TRIGGER),
     ("nothing to push", {"do_xcom_push": False}, True),
     ("an outlet", {"outlets": [Asset("tagged")]}, False),
     ("an inlet", {"inlets": [Asset("raw")]}, True),
@@ -140,11 +140,11 @@ def test_never_fail_needs_a_worker(status_simulator: SimulatorThread) -> None:
 
 @pytest.mark.parametrize("retries", [0, 2])
 @pytest.mark.parametrize("asked", [None, True])
-def test_before_airflow_3_3_a_failure_with_retries_ends_on_a_worker(
+def test_before_airflow_3_3_1_a_failure_with_retries_ends_on_a_worker(
     asked: bool | None, retries: int, status_simulator: SimulatorThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Older Airflow does not retry what fails from its trigger, so such a task resumes, asked for or not."""
-    monkeypatch.setattr(tasks, "RETRIES_FROM_TRIGGER", False)
+    monkeypatch.setattr(compat, "RETRIES_FROM_TRIGGER", False)
     tagger = status_simulator.simulator.tagger
     tagger.script.seconds = FOR_EVER
     task = Task(

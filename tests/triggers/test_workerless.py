@@ -11,6 +11,7 @@ import pytest
 from airflow.sdk import DAG, BaseOperator
 from airflow.triggers.base import TaskFailedEvent
 
+from airflow_status_provider import compat
 from airflow_status_provider.errors import InvalidInput
 from airflow_status_provider.sensors.areal import ArealCopilotSensor, ArealDocumentSensor
 from airflow_status_provider.sensors.organizer import OrganizerJobSensor
@@ -45,6 +46,18 @@ def test_the_scheduler_is_told_everything() -> None:
     }
     assert (told["copilot_task_id"], told["upload_session_id"]) == ("{{ params.c }}", "{{ params.s }}")
     assert (told["areal_conn_id"], told["within"], told["end_from_trigger"]) == ("areal_default", 60.0, True)
+
+
+@pytest.mark.parametrize("asked", [None, True])
+def test_where_a_failed_trigger_is_not_retried_a_worker_ends_the_wait(
+    asked: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before Airflow 3.3.1 an end from the trigger loses the retries, asked for or not."""
+    monkeypatch.setattr(compat, "RETRIES_FROM_TRIGGER", False)
+    sensor = OrganizerJobSensor(
+        task_id="t", job_id="1", retries=2, end_from_trigger=asked, start_from_trigger=True
+    )
+    assert kwargs_of(sensor)["end_from_trigger"] is False
 
 
 def test_without_being_asked_nothing_begins_in_the_triggerer() -> None:

@@ -1,0 +1,121 @@
+"""Everything that depends on Airflow's release, in one place.
+
+1. A feature is found by what the running release can do or, where a process cannot see that, by the exact
+   version that brought it. No other module compares versions or catches an ``ImportError`` of Airflow's.
+2. Each entry names the release from which on it holds. When an older release is no longer supported, the
+   entry is deleted here, and so is the branch of its callers that can no longer run.
+3. A release that is neither supported nor known gets one warning with what to expect, and is otherwise taken
+   for what it can do.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from airflow import __version__
+from airflow import sdk as airflow_sdk
+from airflow.providers.common.compat.sdk import XCom
+
+try:  # 3.2
+    from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
+except ImportError:
+    from airflow.exceptions import TaskDeferralError, TaskDeferralTimeout  # type: ignore[no-redef]
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+__all__ = ["TaskDeferralError", "TaskDeferralTimeout"]  # what it hands on
+
+#: the minor releases that the test matrix runs, the oldest first
+SUPPORTED = ((3, 1), (3, 2), (3, 3), (3, 4))
+
+#: the running release; a pre-release counts as the release that it precedes
+RELEASE = tuple(int(part) for part in re.findall(r"\d+", __version__)[:3])
+
+
+def warn_of_unknown_release(version: str = __version__, release: tuple[int, ...] = RELEASE) -> None:
+    """Say once a process what to expect of a release that nobody has tested."""
+    if release[:2] in SUPPORTED:
+        return
+    oldest, newest = (".".join(map(str, minor)) for minor in (SUPPORTED[0], SUPPORTED[-1]))
+    if release[:2] > SUPPORTED[-1]:
+        expect = "it is taken for the newest of them; look for a newer release of this package"
+    else:
+        expect = f"retries, results and kills of deferred tasks may not work; use Airflow {oldest} or newer"
+    warnings.warn(
+        f"airflow-status-provider is tested with Airflow {oldest} to {newest}, not with {version}: {expect}",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
+warn_of_unknown_release()
+
+
+#: 3.3.1: Airflow retries a task that failed from its trigger; before, ``TaskFailedEvent`` was final. Who
+#: applies the event, the triggerer, cannot be asked where that counts, on a worker and in a Dag file.
+RETRIES_FROM_TRIGGER = RELEASE >= (3, 3, 1)
+
+#: 3.3: a task's ``retry_policy``
+RETRY_POLICIES = hasattr(airflow_sdk, "RetryPolicy")
+
+#: 3.4: a retry policy can reschedule, which takes no try
+RESCHEDULES = RETRY_POLICIES and hasattr(airflow_sdk.RetryAction, "RESCHEDULE")
+
+#: 3.4: a clear discards the task state store, unless its ``keep_task_state`` asks otherwise; before, the
+#: store outlives every clear, so a kept record says nothing of what the user wants
+CLEARS_DISCARD_STATE = RELEASE >= (3, 4)
+
+
+def trigger_xcoms() -> bool:
+    """3.3: a trigger can read and write XComs."""
+    return hasattr(XCom, "aset")
+
+
+def task_state_store(context: Context) -> Any:
+    """3.3: the store that outlives a task instance's tries; None before."""
+    return context.get("task_state_store")
+
+
+def asset_state_store(watcher: object) -> Any:
+    """3.3: the store that outlives a watcher; None before."""
+    return getattr(watcher, "asset_state_store", None)
+
+
+def stats() -> Any:
+    """Airflow's metrics, wherever this release has them; None where it has none."""
+    try:
+        from airflow.providers.common.compat.sdk import Stats
+    except ImportError:
+        return None
+    return Stats
+
+
+@functools.cache
+def triggers_are_released() -> bool:
+    """3.4: a triggerer tells a trigger that another one has taken over from one whose task was killed, and
+    calls ``on_kill`` only for the latter. For triggerers: the module is imported there already."""
+    from airflow.jobs.triggerer_job_runner import messages
+
+    return "to_release" in messages.TriggerStateSync.model_fields
+
+
+@functools.cache
+def watchers_take_queue() -> bool:
+    """3.4: a watcher can be given a queue of triggerers."""
+    from airflow.triggers.base import BaseEventTrigger
+
+    return "queue" in inspect.signature(BaseEventTrigger.__init__).parameters
+
+
+def region(ti: Any) -> tuple[str, int] | None:
+    """3.4: where a task instance stands among those that share its Dag, run, task and map index: the
+    iterations of a loop. None for a plain task, which a worker sees as a region of zeros."""
+    region_id, index = getattr(ti, "region_id", None), getattr(ti, "region_index", None)
+    if region_id is None or not str(region_id).strip("0-"):
+        return None
+    return str(region_id), -1 if index is None else int(index)
