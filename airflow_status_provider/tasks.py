@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
 
-from airflow_status_provider import compat
+from airflow_status_provider import compat, instances
 from airflow_status_provider.compat import TaskDeferralError, TaskDeferralTimeout
 from airflow_status_provider.errors import (
     GOES_ON,
@@ -274,9 +274,7 @@ class WaitingTask(BaseOperator):
         if error is not None:
             self.give_up(error)
         if event.get("stored"):
-            return context["ti"].xcom_pull(
-                task_ids=self.task_id, key="return_value", map_indexes=context["ti"].map_index
-            )
+            return instances.own_xcom(context["ti"], self.task_id)
         if "xcom" in event:
             return with_wait(event["xcom"], record)
         if str(event.get("phase")) not in ENDED:

@@ -9,6 +9,7 @@ scheduler would, retries and clears. What Airflow would have stored is in ``Task
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import copy
 import functools
 import json
@@ -20,14 +21,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import structlog
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout
 from airflow.sdk import DAG
 from airflow.sdk.api.datamodels._generated import DagRun, DagRunState, DagRunType, TIRunContext
-from airflow.sdk.exceptions import ErrorType
+from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time import comms, task_runner
 from airflow.sdk.execution_time.supervisor import set_supervisor_comms
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance, finalize, run
@@ -54,15 +55,29 @@ except ImportError:  # Airflow 3.1
 
 Json = dict[str, Any]
 
+#: as which task instance of a loop a request of the SDK is sent, as Airflow 3.4 knows it: by its context
+ACTING: contextvars.ContextVar[Region | None] = contextvars.ContextVar("ACTING", default=None)
+
 #: a worker that deferred is gone for sure after so many seconds; the harness does not wait for that
 LONG_AGO = 60.0
 
 
+class Region(NamedTuple):
+    """Where a task instance of Airflow 3.4 stands among those that share its map index: iterations of a loop."""
+
+    id: uuid.UUID
+    index: int
+
+
 @dataclass
 class Store:
-    """The supervisor's end of the line: what a task asks of Airflow, answered from memory."""
+    """The supervisor's end of the line: what a task asks of Airflow, answered from memory.
 
-    xcoms: dict[tuple[str, int, str], Any] = field(default_factory=dict)
+    ``looped``: the task is in a loop, and its XComs are those of the iteration as which a request is sent.
+    """
+
+    xcoms: dict[tuple[str, Any, str], Any] = field(default_factory=dict)
+    looped: bool = False
     state: dict[tuple[uuid.UUID, str], Any] = field(default_factory=dict)
     rendered: Json = field(default_factory=dict)
     first_reschedule: datetime | None = None
@@ -88,10 +103,10 @@ class Store:
             case "ClearTaskStateStore":
                 self.state = {key: value for key, value in self.state.items() if key[0] != msg.ti_id}
             case "SetXCom":
-                self.xcoms[msg.task_id, _index(msg), msg.key] = json.loads(json.dumps(msg.value))
+                self.xcoms[msg.task_id, self._place(msg), msg.key] = json.loads(json.dumps(msg.value))
                 self.pushed.append((self.who, msg.key))
             case "GetXCom":
-                value = self.xcoms.get((msg.task_id, _index(msg), msg.key))
+                value = self.xcoms.get((msg.task_id, self._place(msg), msg.key))
                 return comms.XComResult(key=msg.key, value=copy.deepcopy(value))
             case "GetXComSequenceSlice":
                 found = [
@@ -99,7 +114,7 @@ class Store:
                 ]
                 return comms.XComSequenceSliceResult(root=found)
             case "DeleteXCom":
-                self.xcoms.pop((msg.task_id, _index(msg), msg.key), None)
+                self.xcoms.pop((msg.task_id, self._place(msg), msg.key), None)
             case "GetConnection":
                 return comms.ErrorResponse(error=ErrorType.CONNECTION_NOT_FOUND)
             case "GetTaskRescheduleStartDate":
@@ -118,6 +133,14 @@ class Store:
 
     async def asend(self, msg: Any) -> Any:
         return self.send(msg)
+
+    def _place(self, msg: Any) -> Any:
+        if not self.looped:
+            return _index(msg)
+        if (region := ACTING.get()) is None:
+            words = "A loop producer requires an explicit scope or a consumer inside the loop"
+            raise AirflowRuntimeError(comms.ErrorResponse(detail={"status_code": 400, "message": words}))
+        return region
 
 
 def _plain(kwargs: Any) -> Json:
@@ -158,8 +181,9 @@ class Slice:
 class Task:
     """One task instance; ``operator`` and its arguments as a DAG file would give them.
 
-    ``expand`` maps the task; ``map_index`` then says which of the instances this is. ``before_3_3`` takes
-    away what older releases do not have.
+    ``expand`` maps the task; ``map_index`` then says which of the instances this is. ``region`` says which
+    iteration of a loop it is; iterations share a ``store``. ``before_3_3`` takes away what older releases do
+    not have.
     """
 
     def __init__(
@@ -168,6 +192,7 @@ class Task:
         *,
         expand: Json | None = None,
         map_index: int = -1,
+        region: Region | None = None,
         run_id: str = "manual__2026-05-01",
         conf: Json | None = None,
         native: bool = False,
@@ -181,6 +206,8 @@ class Task:
         self.max_tries: int = arguments.get("retries", 0)
         self.run_id = run_id
         self.map_index = map_index
+        self.region = region
+        self.store.looped = self.store.looped or region is not None
         self.id = uuid.uuid4()
         self.slices: list[Slice] = []
         #: what told the trigger of the end ("push" or "poll"), where its event says so
@@ -197,7 +224,7 @@ class Task:
     # -- what Airflow stored
 
     def xcom(self, key: str = "return_value") -> Any:
-        return self.store.xcoms.get((self._arguments["task_id"], self.map_index, key))
+        return self.store.xcoms.get((*self._key[:2], key))
 
     @property
     def memory(self) -> Json | None:
@@ -273,7 +300,9 @@ class Task:
             hostname="worker",
             context_carrier=None,
         )
+        self._regional(ti)
         self.store.who = "worker"
+        acting = ACTING.set(self.region)
         log = structlog.get_logger("task")
         with set_supervisor_comms(self.store):
             context = ti.get_template_context()
@@ -281,6 +310,7 @@ class Task:
                 context.pop("task_state_store", None)
             state, msg, error = run(ti, context, log)
             finalize(ti, state, context, log, error)
+        ACTING.reset(acting)
         deferral = msg if isinstance(msg, comms.DeferTask) else None
         poke_in = None
         if isinstance(msg, comms.RescheduleTask):
@@ -290,8 +320,13 @@ class Task:
         return self._keep(Slice(state.value, error, deferral, poke_in))
 
     @property
-    def _key(self) -> tuple[str, int, str]:
-        return self._arguments["task_id"], self.map_index, ""
+    def _key(self) -> tuple[str, Any, str]:
+        return self._arguments["task_id"], self.region or self.map_index, ""
+
+    def _regional(self, ti: Any) -> None:
+        """As Airflow 3.4 has it: a worker sees zeros where a plain task has no region."""
+        region = self.region or Region(uuid.UUID(int=0), -1)
+        ti.__dict__ |= {"region_id": region.id, "region_index": region.index}
 
     def _keep(self, piece: Slice) -> Slice:
         self.slices.append(piece)
@@ -321,6 +356,7 @@ class Task:
         trigger = trigger or self.trigger()
 
         async def events() -> list[TriggerEvent]:
+            ACTING.set(self.region)
             async with asyncio.timeout(within):
                 return [event async for event in trigger.run()]
 

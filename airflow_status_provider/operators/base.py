@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import conf
 
+from airflow_status_provider import instances
 from airflow_status_provider.errors import (
     InvalidInput,
     NotFound,
@@ -265,8 +266,7 @@ class StatusOperator(WaitingTask):
         say("%s: the task was killed; %s", hook.describe(job_id, self.kind), stopped.words)
 
     def remembered_job_id(self, context: Context) -> str:
-        ti = context["ti"]
-        return str(ti.xcom_pull(task_ids=self.task_id, key="job_id", map_indexes=ti.map_index) or "")
+        return str(instances.own_xcom(context["ti"], self.task_id, "job_id") or "")
 
     def known_options(self, context: Context) -> dict[str, Any]:
         options = (Memory(context).recall() or {}).get("options")
@@ -279,5 +279,5 @@ class StatusOperator(WaitingTask):
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         """Also asked of a task that failed, which has no XCom."""
-        result = task_instance.xcom_pull(task_ids=self.task_id, map_indexes=task_instance.map_index)
+        result = instances.own_xcom(task_instance, self.task_id)
         return lineage.facets(self.reads(), () if result is None else self.writes(result))

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from airflow_status_provider import compat
+from airflow_status_provider import compat, instances
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -48,8 +48,7 @@ class Memory:
                 self._store.delete(KEY)
 
 
-def identity(context: Context, generation: int | str) -> str:
+def start_key(context: Context, generation: int | str) -> str:
     """A key for this task instance's job: the same for the same attempt to start it, ever."""
-    ti: Any = context["ti"]
-    parts = (ti.dag_id, ti.task_id, ti.run_id, getattr(ti, "map_index", -1), generation)
-    return hashlib.sha256("\0".join(str(part) for part in parts).encode()).hexdigest()[:32]
+    parts = (*instances.identity(context["ti"]), str(generation))
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]

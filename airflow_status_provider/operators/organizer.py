@@ -9,7 +9,7 @@ from airflow_status_provider.errors import StartUncertain
 from airflow_status_provider.hooks.organizer import OrganizerHook
 from airflow_status_provider.operators.base import Started, StatusOperator, given
 from airflow_status_provider.operators.lineage import Place, on_server
-from airflow_status_provider.operators.memory import Memory, identity
+from airflow_status_provider.operators.memory import Memory, start_key
 from airflow_status_provider.protocols import organizer
 from airflow_status_provider.triggers.organizer import OrganizerJobTrigger
 
@@ -80,7 +80,7 @@ class OrganizerOperator(StatusOperator):
         hook = OrganizerHook(self.organizer_conn_id)
         ti: Any = context["ti"]
         # an earlier try's, if that was lost in its start
-        key = (memory.recall() or {}).get("key") or f"airflow-{identity(context, ti.try_number)}"
+        key = (memory.recall() or {}).get("key") or f"airflow-{start_key(context, ti.try_number)}"
 
         def begin() -> Update:
             return hook.start(self.input_dir, self.output_dir, options, self.methodology, key)

@@ -9,7 +9,7 @@ from airflow_status_provider.errors import InvalidInput
 from airflow_status_provider.hooks.tagger import TaggerHook
 from airflow_status_provider.operators.base import Started, StatusOperator
 from airflow_status_provider.operators.lineage import Place, at_url, objects, on_server
-from airflow_status_provider.operators.memory import Memory, identity
+from airflow_status_provider.operators.memory import Memory, start_key
 from airflow_status_provider.protocols import tagger
 from airflow_status_provider.triggers.tagger import TaggerBatchTrigger
 
@@ -77,7 +77,7 @@ class TaggerBatchOperator(StatusOperator):
     def start(self, context: Context, memory: Memory) -> Started:
         hook = TaggerHook(self.tagger_conn_id)
         ti: Any = context["ti"]
-        job_id = self.job_id or f"airflow-{identity(context, ti.try_number)}"
+        job_id = self.job_id or f"airflow-{start_key(context, ti.try_number)}"
         memory.keep(job_id=job_id, started=False)
         return self.start_or_find(
             lambda: Started(hook.start(self.documents, self.config, job_id).job_id), Started(job_id)

@@ -30,7 +30,7 @@ from airflow.triggers.base import (
     TriggerEvent,
 )
 
-from airflow_status_provider import compat, metrics
+from airflow_status_provider import compat, instances, metrics
 from airflow_status_provider.errors import (
     AuthenticationFailed,
     InvalidInput,
@@ -394,8 +394,7 @@ class StatusTrigger(BaseTrigger):
         ti: Any = self.task_instance
         if ti is None or not compat.trigger_xcoms():
             return None
-        map_index = -1 if ti.map_index is None else ti.map_index
-        return {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "map_index": map_index}
+        return instances.xcom_address(ti)
 
     async def _failed(
         self, error: StatusProviderError, record: dict[str, Any], update: Update | None = None

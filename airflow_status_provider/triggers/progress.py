@@ -5,7 +5,10 @@
 2. One task writes for all waits of a loop, one entry after the other with a ``PAUSE`` between them, for
    results and the ends of tasks go the same way and must not queue behind it. While there is nothing to write
    there is no such task.
-3. No entry is begun after the end, and what goes wrong here is no trouble of the wait's.
+3. Each entry is written in the context of the trigger whose it is: by that Airflow knows which task instance
+   asks, and from 3.4 on in which iteration of a loop it stores the XCom. Without one it refuses an entry of a
+   loop, and from another trigger's it may store the entry with another iteration.
+4. No entry is begun after the end, and what goes wrong here is no trouble of the wait's.
 """
 
 from __future__ import annotations
@@ -71,15 +74,16 @@ def record(
 
 class Report:
     """One wait's latest news, and when it may be written; whose task's, and of which wait, is asked then, for
-    thousands may have to wait for their turn."""
+    thousands may have to wait for their turn. Made by the trigger, in whose context it writes."""
 
-    __slots__ = ("_facts", "_task", "due", "latest")
+    __slots__ = ("_context", "_facts", "_task", "due", "latest")
 
     def __init__(
         self, task: Callable[[], Mapping[str, Any] | None], facts: Callable[[], Mapping[str, Any]]
     ) -> None:
         self._task = task
         self._facts = facts
+        self._context = contextvars.copy_context()
         self.due = time.monotonic() + GAP
         self.latest: tuple[News, float] | None = None
 
@@ -92,11 +96,14 @@ class Report:
         self.latest = None
 
     async def store(self, news: News, at: float) -> None:
+        await asyncio.create_task(self._store(news, at), context=self._context)
+
+    async def _store(self, news: News, at: float) -> None:
         task = self._task()
         try:
             if task is not None:
                 await XCom.aset(KEY, record(*news, at=at, **self._facts()), **task)
-        except Exception as error:  # noqa: BLE001 - rule 3
+        except Exception as error:  # noqa: BLE001 - rule 4
             log.debug("the progress of %s could not be stored: %s", task, type(error).__name__)
 
 

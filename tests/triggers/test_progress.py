@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
 import time
 from typing import Any
@@ -12,6 +13,7 @@ from airflow.providers.common.compat.sdk import XCom
 
 from airflow_status_provider.protocols.model import Phase, Update
 from airflow_status_provider.triggers import progress
+from airflow_status_provider.triggers.base import StatusTrigger
 from airflow_status_provider.waiting.waiter import News
 from tests.triggers.conftest import Connect, TaskInstance, payload, trigger_of
 from tests.versions import TRIGGER_XCOMS
@@ -161,6 +163,34 @@ async def test_many_waits_share_one_writer(task: TaskInstance, quick: None) -> N
     await finished()
     assert len(entries(task)) == 500
     assert asyncio.all_tasks() == before
+
+
+@TRIGGER_XCOMS
+async def test_each_entry_is_written_as_the_trigger_whose_it_is(
+    connect: Connect, task: TaskInstance, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow 3.4 knows by a trigger's context in which iteration of a loop an XCom belongs, and whose it is."""
+    acting: contextvars.ContextVar[str] = contextvars.ContextVar("acting", default="nobody")
+    written: set[tuple[str, str]] = set()
+
+    async def aset(key: str, value: dict[str, Any], **where: Any) -> None:
+        written.add((acting.get(), value["job_id"]))
+
+    async def wait_as(name: str, trigger: StatusTrigger) -> Any:
+        acting.set(name)
+        return await payload(trigger)
+
+    monkeypatch.setattr(XCom, "aset", aset)
+    here = await connect("organizer-documented")
+    jobs = {f"iteration {number}": here.add(seconds=4.0) for number in range(3)}
+    expected = set(jobs.items())
+    waiting = [here.spawn(wait_as(name, task.of(trigger_of(here, job_id)))) for name, job_id in jobs.items()]
+    await until(lambda: written >= expected)
+    for job_id in jobs.values():
+        here.end(job_id)
+    for each in waiting:
+        await result(each)
+    assert written == expected
 
 
 @TRIGGER_XCOMS
