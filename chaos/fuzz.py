@@ -249,7 +249,7 @@ def targets(corpus: Corpus, loop: asyncio.AbstractEventLoop) -> dict[str, Callab
             stream = next(service.stream for service in services if service.name == kind.service)
             for raw in frames:
                 for update in stream.read_frame(raw).updates if stream else ():
-                    if (update.kind, update.job_id) in tracker.topics():
+                    if any(topic[:2] == (update.kind, update.job_id) for topic in tracker.topics):
                         tracker.hear(update)
             for number, response in enumerate(answers):
                 try:

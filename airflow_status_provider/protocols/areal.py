@@ -24,7 +24,7 @@ from airflow_status_provider.errors import (
     RequestRejected,
 )
 from airflow_status_provider.protocols import reading
-from airflow_status_provider.protocols.jobs import JobKind, Tracker
+from airflow_status_provider.protocols.jobs import JobKind, Tally, Topic, Tracker
 from airflow_status_provider.protocols.model import (
     NOTHING,
     AuthScheme,
@@ -81,6 +81,8 @@ RUNS: Mapping[str, Phase] = {
 SETTLE = 1.5
 #: the same, when a document that was uploaded is not among them
 SETTLE_MISSING = 6.0
+#: what a ``FILE_CREATED`` is about: a document was born in a session
+BIRTH = "birth"
 #: pages of one session's listing
 MOST_PAGES = 200
 
@@ -233,20 +235,31 @@ class DocumentTracker(Tracker):
     """A document; if it was deleted in favour of its parts, the session it became.
 
     ``FILE_CREATED`` names no parent, so a birth counts when it happens in the document's own session, and
-    may be told before or after the deletion. Deleted without a birth, the document was cancelled.
+    may come before or after the deletion. Deleted without a birth, the document was cancelled. Births are
+    counted once for all documents of a session; only a document that was deleted listens to the session.
     """
 
-    __slots__ = ("_born", "_deleted", "_parts")
+    __slots__ = ("_births", "_births_before", "_deleted", "_parts")
 
     def __init__(self, kind: JobKind, job_id: str, *, seen: bool = False, scope: str | None = None) -> None:
         super().__init__(kind, job_id, seen=seen, scope=scope)
-        self._born = False
+        self._births: Tally | None = None
+        self._births_before = 0
         self._deleted = False
         self._parts: SessionTracker | None = None
 
-    def topics(self) -> tuple[tuple[str, str], ...]:
-        own = super().topics()
-        return (*own, (SESSION.name, self.scope)) if self.scope else own
+    @property
+    def tallied(self) -> Topic | None:
+        return (BIRTH, self.scope) if self.scope else None
+
+    def tally(self, tally: Tally) -> None:
+        if tally is not self._births:  # another connection counts again from zero
+            before = tally.count - self._born
+            self._births, self._births_before = tally, before
+
+    @property
+    def _born(self) -> bool:
+        return self._births is not None and self._births.count > self._births_before
 
     def request(self) -> Request:
         return self._parts.request() if self._parts else super().request()
@@ -275,17 +288,21 @@ class DocumentTracker(Tracker):
     def hear(self, update: Update) -> Update | None:
         if update.scope and self.scope is None:
             self.scope = update.scope
-        if update.kind == SESSION.name:
-            self._born = self._born or update.status == "created"
-        elif update.status == "deleted":
-            self._deleted = self.seen = True
-        elif self._parts is None:
-            return super().hear(update)
+        if update.kind == DOCUMENT.name:
+            if update.status == "deleted":
+                self._deleted = self.seen = True
+                self._listen_to_session()
+            elif self._parts is None:
+                return super().hear(update)
         if not self._deleted:
             return None
         if self._born and self.scope and self._parts is None:
             self._parts = SessionTracker(SESSION, self.scope, seen=True)
         return self._keep(replace(self._going("split" if self._parts else "deleted"), recheck_in=0.0))
+
+    def _listen_to_session(self) -> None:
+        if self.scope and len(self.topics) == 1:
+            self.topics = (*self.topics, (BIRTH, self.scope), (SESSION.name, self.scope))
 
     def _going(self, status: str) -> Update:
         return Update(kind=self.kind.name, job_id=self.job_id, phase=Phase.RUNNING, status=status)
@@ -443,6 +460,8 @@ class CopilotTracker(Tracker):
         baseline: str | None = None,
     ) -> None:
         super().__init__(kind, job_id, seen=seen, scope=scope)
+        if scope:  # one task runs in many sessions
+            self.topics = ((kind.name, job_id, scope),)
         self._baseline = baseline
         self._begun = baseline is None
         self._ends_read = 0
@@ -563,9 +582,12 @@ def _file_updated(meta: dict[str, Any], data: dict[str, Any]) -> tuple[Update, .
 
 
 def _file_created(meta: dict[str, Any], data: dict[str, Any]) -> tuple[Update, ...]:
-    # the frame names no parent: documents hear of births in their session, and count them only if deleted
+    # the frame names no parent: it concerns the session, and those of its documents that are deleted
     session = reading.text(meta.get("upload_session_id"))
-    return (_hint(SESSION, session, "created"),) if session else ()
+    if session is None:
+        return ()
+    hint = _hint(SESSION, session, "created")
+    return (hint, replace(hint, kind=BIRTH))
 
 
 def _file_deleted(meta: dict[str, Any], data: dict[str, Any]) -> tuple[Update, ...]:

@@ -73,8 +73,25 @@ class JobKind:
         return f"{self.noun} {job_id!r}" if job_id else self.noun
 
 
+#: what a stream's updates are about: (kind, id), or (kind, id, scope) for those of one scope only
+Topic = tuple[str, ...]
+
+
+class Tally:
+    """How many updates of one topic have come. Trackers share it, so that counting one wakes none of them."""
+
+    __slots__ = ("__weakref__", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
 class Tracker:
-    """What one wait knows about its job."""
+    """What one wait knows about its job.
+
+    ``topics`` are those whose updates can change what it knows. The tuple is replaced, never changed, when
+    what it hears makes it want others.
+    """
 
     __slots__ = (
         "_denial",
@@ -86,6 +103,7 @@ class Tracker:
         "latest",
         "scope",
         "seen",
+        "topics",
     )
 
     def __init__(self, kind: JobKind, job_id: str, *, seen: bool = False, scope: str | None = None) -> None:
@@ -98,10 +116,15 @@ class Tracker:
         self._denied_since = 0.0
         self._denials = 0
         self._hinted: str | None = None
+        self.topics: tuple[Topic, ...] = ((kind.name, job_id),)
 
-    def topics(self) -> tuple[tuple[str, str], ...]:
-        """The (kind, id) pairs whose news this wait wants; may grow with what it hears."""
-        return ((self.kind.name, self.job_id),)
+    @property
+    def tallied(self) -> Topic | None:
+        """The topic of which it needs to know only that something came, and not what; ``tally`` takes it."""
+        return None
+
+    def tally(self, tally: Tally) -> None:
+        raise NotImplementedError
 
     def request(self) -> Request:
         return self.kind.status_request(self.job_id, self.scope)

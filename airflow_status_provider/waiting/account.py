@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,9 +20,11 @@ from airflow_status_provider.transport.endpoint import Endpoint
 from airflow_status_provider.transport.http import asynchronous
 from airflow_status_provider.waiting.counts import Reports, counts_of
 from airflow_status_provider.waiting.deadlines import Deadlines
+from airflow_status_provider.waiting.delivery import Delivery, delivery_of
 from airflow_status_provider.waiting.pacing import herd
 from airflow_status_provider.waiting.polling import Poller
 from airflow_status_provider.waiting.stream import Stream
+from airflow_status_provider.waiting.topics import SLICE, Topics
 from airflow_status_provider.waiting.waiter import Waiter
 
 LINGER = 5.0
@@ -50,10 +52,19 @@ class Account:
         self.waiters: set[Waiter] = set()
         self._counts = counts_of(endpoint.service.name)
         self._reports = Reports(endpoint.service.name)
-        self._poller = Poller(self.client, self._counts, self._news, self._fatal)
+        self._topics = Topics()
+        self._poller = Poller(
+            self.client,
+            self._counts,
+            news=self._news,
+            next_read=self._next_read,
+            same_job=self._topics.same_job,
+            fatal=self._fatal,
+        )
         self._deadlines = Deadlines(self._poller.expire)
         self._streams: dict[str, tuple[Stream, asyncio.Task[None]]] = {}
         self._users = 0
+        self._failed = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._left = asyncio.Event()
         self._spawn(self._poller.run())
@@ -74,6 +85,7 @@ class Account:
         self._users += 1
         self._counts.waiters += 1
         self.waiters.add(waiter)
+        self._topics.add(waiter)
         stream = self.stream_for(waiter.tracker.job_id)
         if stream is not None:
             stream.join(waiter)
@@ -87,6 +99,7 @@ class Account:
         waiter.future.cancel()
         self._deadlines.discard(waiter)
         self.waiters.discard(waiter)
+        self._topics.discard(waiter)
         stream = self._stream_of(waiter)
         if stream is not None:
             stream.leave(waiter)
@@ -106,29 +119,36 @@ class Account:
                 protocol,
                 key,
                 self._counts,
+                self._topics,
+                # one job's own socket says nothing about those of others
+                Delivery() if key else delivery_of(self.endpoint.digest),
                 news=self._news,
-                opened=self._read_all,
-                lost=self._read_all,
+                reread=self._read_all,
                 fatal=self._fatal,
             )
             self._streams[key] = (stream, self._spawn(stream.run()))
         return self._streams[key][0]
 
     def _news(self, waiter: Waiter, update: Update, how: str) -> None:
-        stream = self._stream_of(waiter)
-        proven = stream is not None and stream.proven
         if update.final:
-            known = waiter.future.done()
+            stream = self._stream_of(waiter)
+            if stream is not None and not waiter.future.done():
+                if how == "push":
+                    stream.delivery.reported()
+                else:
+                    stream.found_by_read(waiter, update)
             waiter.settle(update, how)
-            if stream is not None and proven and waiter.trusting and how == "poll" and not known:
-                stream.proven = False  # it should have told
-                self._read_all(stream)
         elif update.recheck_in is not None:
             waiter.hinted = waiter.hinted or how == "push"
             self._poller.sooner(waiter, update.recheck_in)
         elif how == "poll" or waiter.due is None:
-            waiter.trusting = proven
-            self._poller.schedule(waiter, waiter.next_read(push=proven))
+            self._poller.schedule(waiter, self._next_read(waiter))
+
+    def _next_read(self, waiter: Waiter) -> float:
+        stream = self._stream_of(waiter)
+        if stream is None or not stream.is_open.is_set() or stream.delivery.unreliable:
+            return waiter.next_read(push=False)
+        return waiter.next_read(push=stream.delivery.confirmed, crowd=len(stream.waiters))
 
     def _stream_of(self, waiter: Waiter) -> Stream | None:
         protocol = self.endpoint.service.stream
@@ -136,14 +156,28 @@ class Account:
         return found[0] if found else None
 
     def _read_all(self, stream: Stream) -> None:
-        for waiter in stream.waiters:
-            waiter.trusting = False
-            self._poller.sooner(waiter, herd(waiter.interval, len(stream.waiters)))
+        crowd = len(stream.waiters)
+        self._for_each(
+            stream.waiters,
+            lambda waiter: self._poller.sooner(waiter, herd(waiter.interval, crowd)),
+        )
 
     def _fatal(self, error: AuthenticationFailed) -> None:
+        self._fail_all(lambda waiter: error.at(waiter.where))
+
+    def _fail_all(self, error_of: Callable[[Waiter], Exception]) -> None:
         self._evict()
-        for waiter in tuple(self.waiters):
-            waiter.fail(error.at(waiter.where))
+        if not self._failed:
+            self._failed = True
+            self._for_each(self.waiters, lambda waiter: waiter.fail(error_of(waiter)))
+
+    def _for_each(self, waiters: Collection[Waiter], act: Callable[[Waiter], None]) -> None:
+        """Do the same for all of a crowd without holding the loop: the first at once, the rest in slices."""
+        crowd = tuple(waiters)
+        for waiter in crowd[:SLICE]:
+            act(waiter)
+        if len(crowd) > SLICE:
+            self._spawn(_in_slices(crowd[SLICE:], act))
 
     def _close_stream(self, key: str) -> None:
         _, task = self._streams.pop(key)
@@ -153,9 +187,8 @@ class Account:
         """A bug in a shared task must end the waits that depend on it, not hang them."""
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._evict()
-            for waiter in tuple(self.waiters):
-                waiter.fail(RuntimeError(f"{waiter.name}: the waiting itself broke ({type(error).__name__})"))
+            words = f"the waiting itself broke ({type(error).__name__})"
+            self._fail_all(lambda waiter: RuntimeError(f"{waiter.name}: {words}"))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -196,6 +229,13 @@ class Account:
         finally:
             self._reports.close()
             await self.client.close()
+
+
+async def _in_slices(crowd: tuple[Waiter, ...], act: Callable[[Waiter], None]) -> None:
+    for number, waiter in enumerate(crowd, 1):
+        act(waiter)
+        if number % SLICE == 0:
+            await asyncio.sleep(0)
 
 
 def _stop(task: asyncio.Task[None]) -> None:

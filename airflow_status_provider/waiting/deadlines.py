@@ -14,6 +14,8 @@ from collections.abc import Callable
 from airflow_status_provider.waiting.waiter import Waiter
 
 LONGEST = 60.0
+#: waits with one deadline are ended in slices of this size; in between other tasks have their turn
+CROWD = 128
 #: so many of waits that have ended are kept before they are swept out
 SWEEP = 256
 
@@ -54,9 +56,13 @@ class Deadlines:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        expired = 0
         while self._heap and (self._heap[0][2].future.done() or self._heap[0][0] <= time.time()):
+            if expired == CROWD:
+                break
             waiter = heapq.heappop(self._heap)[2]
             if not waiter.future.done():
+                expired += 1
                 self._expire(waiter)
         if self._heap:
             left = max(0.0, self._heap[0][0] - time.time())

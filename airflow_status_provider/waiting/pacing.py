@@ -6,6 +6,9 @@ import random
 
 #: while push evidently works, status reads are only the safety net and this much rarer
 RECONCILE = 10.0
+#: while a socket is open, at most so many status reads a second check whether it reports what happens: they
+#: are samples, and what one of them finds holds for all waits of the socket
+SAMPLE_RATE = 100.0
 #: unchanged answers slow polling down to this multiple of the interval
 SLOWEST = 2.0
 #: a predicted end is not chased more often than this fraction of the interval
@@ -35,12 +38,21 @@ def spread(seconds: float) -> float:
     return seconds * random.uniform(0.9, 1.1)
 
 
-def next_read(interval: float, *, unchanged: int, remaining: float | None, push: bool) -> float:
+def next_read(
+    interval: float, *, unchanged: int, remaining: float | None, push: bool, crowd: int = 0
+) -> float:
     """Seconds until a waiting job's next status read.
 
     ``unchanged``: answers in a row that brought nothing new; ``remaining``: seconds until the end that
-    progress predicts; ``push``: a socket evidently carries this job's news.
+    progress predicts; ``push``: a socket has been seen to carry news of jobs; ``crowd``: waits that share an
+    open socket, whether that has been seen of it or not; 0 where none is open or it is not reliable.
     """
+    if crowd:
+        return max(spread(crowd / SAMPLE_RATE), _next_read(interval, unchanged, remaining, push))
+    return _next_read(interval, unchanged, remaining, push)
+
+
+def _next_read(interval: float, unchanged: int, remaining: float | None, push: bool) -> float:
     if push:
         return spread(interval * RECONCILE)
     slower = 1.25 ** min(unchanged, 32)

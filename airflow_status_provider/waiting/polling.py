@@ -11,6 +11,7 @@
 5. At a wait's deadline one last read decides, pause or not, and beside all others; if no answer comes, once
    more over a new connection, for the old one may have been cut without a word.
 6. A wait that may stall is read when it would have, and only what that read says ends it.
+7. One answer is read by all waits for the same job.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import heapq
 import itertools
 import math
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any
 
 from airflow_status_provider.errors import (
@@ -34,11 +35,12 @@ from airflow_status_provider.errors import (
     WaitStalled,
     WaitTimeout,
 )
-from airflow_status_provider.protocols.model import Update
+from airflow_status_provider.protocols.model import Request, Response, Update, check
 from airflow_status_provider.transport.backoff import full_jitter
 from airflow_status_provider.transport.http import Client
 from airflow_status_provider.waiting.counts import Counts
 from airflow_status_provider.waiting.pacing import Budget
+from airflow_status_provider.waiting.topics import SLICE
 from airflow_status_provider.waiting.waiter import Waiter
 
 MAX_READS = 32
@@ -53,8 +55,9 @@ LAST_READ_TIMEOUT = 10.0
 CROWD_TIMEOUT = 45.0
 #: of this, the first try may take so much
 FIRST_TRY = 0.4
-#: the HTTP status that says so of the rate
+#: the HTTP statuses that say "later": of the rate, and (with Retry-After) of the service
 TOO_MANY = 429
+UNAVAILABLE = 503
 #: hints about one job do not cause more reads than one in this many seconds
 MIN_GAP = 0.2
 #: reads of many waits that are due so closely go out together: each wake-up costs as much as a read
@@ -64,18 +67,26 @@ ROOM = 64
 
 
 class Poller:
-    """``news`` is called with each answer; ``fatal`` when the account's credentials are refused."""
+    """``news`` is called with each answer, ``fatal`` when the account's credentials are refused.
+
+    ``next_read`` gives the seconds until a wait's next read, ``same_job`` all waits for a wait's job.
+    """
 
     def __init__(
         self,
         client: Client,
         counts: Counts,
+        *,
         news: Callable[[Waiter, Update, str], None],
+        next_read: Callable[[Waiter], float],
+        same_job: Callable[[Waiter], Collection[Waiter]],
         fatal: Callable[[AuthenticationFailed], None],
     ) -> None:
         self._client = client
         self._counts = counts
         self._news = news
+        self._next_read = next_read
+        self._same_job = same_job
         self._fatal = fatal
         self._queue: list[tuple[float, int, Waiter]] = []
         self._roomy = ROOM
@@ -169,25 +180,60 @@ class Poller:
     async def _read(self, waiter: Waiter, due: float) -> None:
         how = "push" if waiter.hinted else "poll"
         waiter.hinted = waiter.again = False
+        request, sent_at = waiter.tracker.request(), time.monotonic()
         try:
             try:
-                update = await self._ask(waiter)
+                response = await self._ask(request)
             finally:
                 waiter.reading = None
                 waiter.last_read = time.monotonic()
-            if update.recheck_in is None:  # half an answer may be all that comes
-                waiter.recovered()
-            waiter.note(update, how)
-            self._news(waiter, update, how)
-            if waiter.stalled and update.recheck_in is None:
-                waiter.fail(_stalled(waiter, update))
+            self._answered(waiter, response, sent_at, how)
             if waiter.again:
                 self.sooner(waiter, 0.0)
         except RemoteUnavailable as error:
             self._again(waiter, due)
             waiter.trouble(error)
+            return
         except Exception as error:  # noqa: BLE001 - a bug of ours must end this wait, not hang it
             self._blame(waiter, error)
+            return
+        await self._share(waiter, request, response, sent_at)
+
+    def _answered(self, waiter: Waiter, response: Response, sent_at: float, how: str) -> None:
+        """What an answer means to one wait."""
+        update = waiter.tracker.read(response, time.monotonic())
+        if update.recheck_in is None:  # half an answer may be all that comes
+            waiter.recovered()
+        waiter.note(update, how)
+        self._news(waiter, update, how)
+        if update.recheck_in is not None:
+            waiter.hinted = waiter.hinted or how == "push"
+            return
+        waiter.listened_at = sent_at
+        if waiter.stalled:
+            waiter.fail(_stalled(waiter, update))
+
+    async def _share(self, waiter: Waiter, request: Request, response: Response, sent_at: float) -> None:
+        """Others that wait for the same job need not ask for themselves."""
+        others = self._same_job(waiter)
+        if len(others) == 1:
+            return
+        for number, other in enumerate(others, 1):
+            if number % SLICE == 0:
+                await asyncio.sleep(0)
+            if other is waiter or other.reading is not None or other.expired or other.future.done():
+                continue
+            if other.tracker.request() != request:
+                continue
+            how, other.hinted = "push" if other.hinted else "poll", False
+            other.due, other.last_read = None, time.monotonic()
+            try:
+                self._answered(other, response, sent_at, how)
+            except RemoteUnavailable as error:
+                self._again(other, other.last_read)
+                other.trouble(error)
+            except Exception as error:  # noqa: BLE001 - as above
+                self._blame(other, error)
 
     async def _last_read(self, waiter: Waiter) -> None:
         """One last read, and if its answer is only the first half of one, the other half."""
@@ -214,10 +260,12 @@ class Poller:
         waiter.fail(_timed_out(waiter))
 
     async def _ask_twice(self, waiter: Waiter) -> Update:
+        request = waiter.tracker.request()
+        response = None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_READ_TIMEOUT * FIRST_TRY):
-                return await self._ask(waiter)
-        return await self._ask(waiter)
+                response = await self._ask(request)
+        return waiter.tracker.read(response or await self._ask(request), time.monotonic())
 
     def _blame(self, waiter: Waiter, error: Exception) -> None:
         if isinstance(error, AuthenticationFailed):
@@ -225,18 +273,20 @@ class Poller:
         else:
             waiter.fail(error.at(waiter.name) if isinstance(error, StatusProviderError) else error)
 
-    async def _ask(self, waiter: Waiter) -> Update:
+    async def _ask(self, request: Request) -> Response:
+        """Any answer but "later"."""
         sent_at = time.monotonic()
         response = None
         self._counts.polls += 1
         try:
-            response = await self._client.send(waiter.tracker.request())
+            response = await self._client.send(request)
             self._failures = 0
-            if response.status != TOO_MANY:
-                self._budget.answered(time.monotonic())
-            update = waiter.tracker.read(response, time.monotonic())
-            self._at_once = min(MAX_READS, self._at_once + 1 / GROWTH)
-            return update
+            if response.status == TOO_MANY or (response.status == UNAVAILABLE and response.retry_after):
+                check(response)
+            self._budget.answered(time.monotonic())
+            if response.status < 500:
+                self._at_once = min(MAX_READS, self._at_once + 1 / GROWTH)
+            return response
         except NotSent:
             if sent_at >= self._failed_at:  # what was under way when the last one failed is the same failure
                 self._failed_at = time.monotonic()
@@ -254,7 +304,7 @@ class Poller:
         """Plan the read that follows one without an answer; ``due``: when that one was."""
         if self._paused_until <= time.monotonic():
             waiter.unchanged += 1
-            self.schedule(waiter, waiter.next_read(push=False))
+            self.schedule(waiter, self._next_read(waiter))
         elif waiter.troubled:
             self.schedule(waiter, 0.0)
         else:

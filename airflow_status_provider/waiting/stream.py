@@ -2,8 +2,7 @@
 
 1. A waiter is registered before the socket opens; when it has opened, and again after every reconnect,
    every waiter's status is read, so that no end can fall into a gap.
-2. An open socket proves nothing. Only after a frame that evidently carries news (``proof``) do status
-   reads become rare; a read that finds an end which the socket should have told takes the proof back.
+2. An open socket proves nothing: status reads sample whether it reports what happens (see delivery.py).
 3. Whatever happens to the socket, no waiter fails for it while its status can be read. A waiter whose end
    only the socket can tell (``readable`` is false) fails when the socket keeps refusing the credentials.
 4. One bad frame ends nothing.
@@ -30,6 +29,8 @@ from airflow_status_provider.transport.backoff import full_jitter
 from airflow_status_provider.transport.http import Client
 from airflow_status_provider.transport.ws import Socket, open_socket
 from airflow_status_provider.waiting.counts import Counts
+from airflow_status_provider.waiting.delivery import MISS_GRACE, Delivery
+from airflow_status_provider.waiting.topics import SLICE, Topics
 from airflow_status_provider.waiting.waiter import Waiter
 from airflow_status_provider.waiting.watch import Repeats, Watch
 
@@ -46,7 +47,8 @@ STABLE = 10.0
 
 
 class Stream:
-    """``news`` is called per waiter concerned, ``opened`` and ``lost`` with every (re)connect and its end."""
+    """``news`` is called per waiter concerned; ``reread`` whenever all its waits must be read: with every
+    (re)connect and its end, and when the socket turns out not to report ends."""
 
     def __init__(
         self,
@@ -54,26 +56,27 @@ class Stream:
         protocol: StreamProtocol,
         key: str,
         counts: Counts,
+        topics: Topics,
+        delivery: Delivery,
         *,
         news: Callable[[Waiter, Update, str], None],
-        opened: Callable[[Stream], None],
-        lost: Callable[[Stream], None],
+        reread: Callable[[Stream], None],
         fatal: Callable[[AuthenticationFailed], None],
     ) -> None:
         self.key = key
-        self.proven = False
+        self.delivery = delivery
         self.is_open = asyncio.Event()
         self.waiters: set[Waiter] = set()
         self._client = client
         self._protocol = protocol
         self._counts = counts
+        self._topics = topics
         self._news = news
-        self._opened = opened
-        self._lost = lost
+        self._reread = reread
         self._fatal = fatal
         self._client_id = uuid.uuid4().hex
-        # most topics have one waiter, and a set of one weighs as much as the waiter itself
-        self._topics: dict[tuple[str, str], Waiter | set[Waiter]] = {}
+        # ends that a read has found and the socket has not reported yet
+        self._expected: dict[tuple[str, str], asyncio.TimerHandle] = {}
         self._heard: list[tuple[str, dict[str, Update]]] = []
         self._watches: set[Watch] = set()
         self._repeats = Repeats()
@@ -89,23 +92,32 @@ class Stream:
         self.waiters.add(waiter)
         if isinstance(waiter, Watch):
             self._watches.add(waiter)
-        for topic in waiter.tracker.topics():
-            members = self._topics.setdefault(topic, waiter)
-            if isinstance(members, set):
-                members.add(waiter)
-            elif members is not waiter:
-                self._topics[topic] = {members, waiter}
 
     def leave(self, waiter: Waiter) -> None:
         self.waiters.discard(waiter)
         if isinstance(waiter, Watch):
             self._watches.discard(waiter)
-        for topic in waiter.tracker.topics():
-            members = self._topics.get(topic)
-            if isinstance(members, set):
-                members.discard(waiter)
-            if members is waiter or members == set():
-                del self._topics[topic]
+
+    def found_by_read(self, waiter: Waiter, update: Update) -> None:
+        """A status read has found an end, which a socket that was open all the time should report, too."""
+        if self.is_open.is_set() and waiter.listened_at >= self._up_at:
+            topic = (update.kind, update.job_id)
+            if topic in self._expected:
+                return
+            timer = asyncio.get_running_loop().call_later(MISS_GRACE, self._missed, topic)
+            self._expected[topic] = timer
+
+    def _expectation_met(self, topic: tuple[str, str]) -> None:
+        if (timer := self._expected.pop(topic, None)) is not None:
+            timer.cancel()
+            self.delivery.reported()
+
+    def _missed(self, topic: tuple[str, str]) -> None:
+        del self._expected[topic]
+        known = self.delivery.unreliable
+        self.delivery.missed()
+        if not known:
+            self._reread(self)
 
     @contextmanager
     def recording(self, kind: str) -> Iterator[dict[str, Update]]:
@@ -118,21 +130,31 @@ class Stream:
             # by identity: what two starts have heard may well be the same
             self._heard = [other for other in self._heard if other is not heard]
 
-    def deliver(self, update: Update) -> None:
+    async def deliver(self, update: Update) -> None:
+        """Give an update to those whom it concerns; between the slices of a crowd others have their turn."""
         for kind, heard in self._heard:
             known = heard.get(update.job_id)
             if update.kind == kind and not (known and known.final):
                 heard[update.job_id] = update
-        members = self._topics.get((update.kind, update.job_id), ())
-        for waiter in (members,) if isinstance(members, Waiter) else tuple(members):
-            topics = waiter.tracker.topics()
-            news = waiter.tracker.hear(update)
-            if waiter.tracker.topics() != topics:
-                self.join(waiter)
-            if news is not None:
-                self._counts.pushes += 1
-                waiter.note(news, "push")
-                self._news(waiter, news, "push")
+        if self._expected and (update.phase.ended or update.recheck_in is not None):
+            self._expectation_met((update.kind, update.job_id))
+        self._topics.count(update)
+        for number, waiter in enumerate(self._topics.concerned(update), 1):
+            if not waiter.future.done():
+                self._hear(waiter, update)
+            if number % SLICE == 0:
+                await asyncio.sleep(0)
+
+    def _hear(self, waiter: Waiter, update: Update) -> None:
+        tracker = waiter.tracker
+        topics, scope = tracker.topics, tracker.scope
+        news = tracker.hear(update)
+        if tracker.topics is not topics or tracker.scope is not scope:
+            self._topics.add(waiter)
+        if news is not None:
+            self._counts.pushes += 1
+            waiter.note(news, "push")
+            self._news(waiter, news, "push")
 
     async def run(self) -> None:
         while True:
@@ -144,6 +166,8 @@ class Stream:
                 if self._failures > 1:  # one is no outage: idle sockets are closed, tokens expire
                     for watch in self._watches:
                         watch.trouble(error)
+            finally:
+                self._forget_expected()
             self._down()
             await asyncio.sleep(pause)
 
@@ -209,20 +233,21 @@ class Stream:
                 self._up()
                 continue
             try:
-                self._take(raw)
+                await self._take(raw)
             except Exception:  # noqa: BLE001 - decoders do not raise; if one does, the others' news goes on
                 log.warning("%s: a frame could not be read", self._client.endpoint.where)
             taken += 1
             if taken % BURST == 0:
                 await asyncio.sleep(0)
 
-    def _take(self, raw: str | bytes) -> None:
+    async def _take(self, raw: str | bytes) -> None:
         heard = self._protocol.read_frame(raw)
         if heard.proof:
-            self.proven = True
+            self.delivery.confirm()
             self._up()
         for update in heard.updates:
-            self.deliver(update)
+            if self._protocol.key(update.job_id) == self.key:  # a job's own socket speaks of this job only
+                await self.deliver(update)
         if heard.event and self._watches and self._repeats.is_news(heard.event, time.monotonic()):
             for watch in self._watches:
                 watch.hear(heard.event)
@@ -234,15 +259,19 @@ class Stream:
                 self._in_outage = False
                 self._counts.reconnects += 1
             self.is_open.set()
-            self._opened(self)
+            self._reread(self)
             for watch in self._watches:
                 watch.recovered()
 
+    def _forget_expected(self) -> None:
+        for timer in self._expected.values():
+            timer.cancel()
+        self._expected.clear()
+
     def _down(self) -> None:
-        self.proven = False
         if not self._in_outage:
             self._in_outage = True
             self._counts.fallbacks += 1
         if self.is_open.is_set():
             self.is_open.clear()
-            self._lost(self)
+            self._reread(self)

@@ -99,7 +99,7 @@ async def start_and_wait(
         try:
             account.join(waiter)
             if (update := heard.get(job_id)) is not None:
-                stream.deliver(update)
+                await stream.deliver(update)
             return _ended(await waiter.future, tell)
         finally:
             account.leave(waiter)

@@ -61,11 +61,11 @@ class Waiter:
         "hinted",
         "interval",
         "last_read",
+        "listened_at",
         "reading",
         "stall",
         "tracker",
         "troubled",
-        "trusting",
         "unchanged",
         "where",
     )
@@ -91,8 +91,8 @@ class Waiter:
         self.again = False
         self.expired = False
         self.hinted = False
-        # whether its reads are rare because the socket evidently works
-        self.trusting = False
+        # when the last status read that found the job at work was sent
+        self.listened_at = float("-inf")
         self.last_read = float("-inf")
         self.unchanged = 0
         # when something last changed; that a service says "still at work" is no sign that it is
@@ -177,11 +177,12 @@ class Waiter:
             if _room(keep=BURST / 2):
                 self._say(logging.INFO, "the service answers again")
 
-    def next_read(self, push: bool) -> float:
+    def next_read(self, push: bool, crowd: int = 0) -> float:
+        """Seconds until the next status read; ``crowd``: waits that share an open socket."""
         left = self._left()
         # other news does not mean that the predicted end is any nearer
         unchanged = self.unchanged if left is None else max(self.unchanged, self._unmoved)
-        pause = pacing.next_read(self.interval, unchanged=unchanged, remaining=left, push=push)
+        pause = pacing.next_read(self.interval, unchanged=unchanged, remaining=left, push=push, crowd=crowd)
         stalled_in = self._until_stalled()
         return min(pause, stalled_in) if stalled_in > 0 else pause
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
+from airflow_status_provider.protocols.jobs import Tally, Topic, Tracker
 from airflow_status_provider.protocols.model import (
     Conversation,
     Heard,
@@ -50,6 +51,23 @@ def spoken(conversation: Conversation[Any], *answers: Response) -> list[Request]
 def hear(stream: StreamProtocol, frame: object) -> Heard:
     """What a frame says, given as JSON or as it stands on the wire."""
     return stream.read_frame(frame if isinstance(frame, str | bytes) else json.dumps(frame))
+
+
+def follow(tracker: Tracker, updates: Iterable[Update]) -> list[Update]:
+    """What a tracker makes of updates; it hears and counts what it asked for, as in the waiting room."""
+    tallies: dict[Topic, Tally] = {}
+    made = []
+    for update in updates:
+        if (counted := tracker.tallied) is not None:
+            tracker.tally(tallies.setdefault(counted, Tally()))
+        topic = (update.kind, update.job_id)
+        if topic in tallies:
+            tallies[topic].count += 1
+        scopes = [wanted[2:] for wanted in tracker.topics if wanted[:2] == topic]
+        if any(update.scope is None or scope in ((), (update.scope,)) for scope in scopes):
+            news = tracker.hear(update)
+            made += [news] if news else []
+    return made
 
 
 def only(heard: Heard, kind: str | None = None) -> Update:

@@ -19,7 +19,7 @@ from airflow_status_provider.errors import (
 from airflow_status_provider.protocols import areal
 from airflow_status_provider.protocols.jobs import Tracker
 from airflow_status_provider.protocols.model import NOTHING, Phase, Tokens, Update
-from tests.protocols.talking import answer, brief, carry, hear, only, spoken
+from tests.protocols.talking import answer, brief, carry, follow, hear, only, spoken
 
 STREAM = areal.SERVICE.stream
 USER = {"id": "u-9"}
@@ -72,7 +72,7 @@ def task(status: object, **results: object) -> dict[str, Any]:
             "FILE_CREATED",
             SESSION,
             {"id": "d-2", "name": "Note.pdf", "status": "pending"},
-            [("session", "s-1", "ask")],
+            [("session", "s-1", "ask"), ("birth", "s-1", "ask")],
         ),
         ("FILE_DELETED", DOCUMENT, None, [("document", "d-1", "cancelled"), ("session", "s-1", "ask")]),
         (
@@ -146,7 +146,7 @@ def test_each_message_type(word: str, meta: object, data: object, news: list[tup
         ("FILE_STATUS_UPDATED", DOCUMENT, None, [("document", "d-1", "ask")]),
         ("FILE_STATUS_UPDATED", DOCUMENT, {"status": None}, [("document", "d-1", "ask")]),
         ("FILE_STATUS_UPDATED", DOCUMENT, ["completed"], [("document", "d-1", "ask")]),
-        ("FILE_CREATED", SESSION, None, [("session", "s-1", "ask")]),
+        ("FILE_CREATED", SESSION, None, [("session", "s-1", "ask"), ("birth", "s-1", "ask")]),
         ("FILE_CREATED", {"user": USER}, {"id": "d-2"}, []),
         ("FILE_DELETED", {"id": "d-1"}, None, [("document", "d-1", "cancelled")]),
         ("FILE_DELETED", SESSION, None, []),
@@ -288,14 +288,8 @@ def test_names_are_fit_for_a_log() -> None:
 
 
 def tell(tracker: Tracker, *frames: dict[str, Any]) -> list[Update]:
-    """What a tracker makes of frames; it hears what it asked for, as in the waiting room."""
-    made = []
-    for each in frames:
-        for update in hear(STREAM, each).updates:
-            if (update.kind, update.job_id) in tracker.topics():
-                news = tracker.hear(update)
-                made += [news] if news else []
-    return made
+    """What a tracker makes of frames."""
+    return follow(tracker, (update for each in frames for update in hear(STREAM, each).updates))
 
 
 def document(status: str, document_id: str = "d-1", session: str | None = "s-1") -> dict[str, Any]:
@@ -456,11 +450,21 @@ def test_a_superseded_documents_frames_are_hints() -> None:
 
 
 def test_the_session_is_learned_from_the_documents_own_frames() -> None:
-    """A document whose session was not given learns it from its first frame, and then hears of births."""
+    """A document whose session was not given learns it from its first frame, and then counts births in it."""
     tracker = areal.DOCUMENT.tracker("d-1")
-    assert tracker.topics() == (("document", "d-1"),)
+    assert tracker.tallied is None
     tell(tracker, document("preparing"))
-    assert tracker.topics() == (("document", "d-1"), ("session", "s-1"))
+    assert tracker.tallied == ("birth", "s-1")
+    assert tracker.topics == (("document", "d-1"),)
+
+
+def test_only_a_deleted_document_listens_to_its_session() -> None:
+    """What happens to others of its session wakes a document only once it may have become one of them."""
+    tracker = areal.DOCUMENT.tracker("d-1", scope="s-1")
+    tell(tracker, born("d-2"), document("completed", "d-2"), deleted("d-3"))
+    assert tracker.topics == (("document", "d-1"),)
+    tell(tracker, deleted())
+    assert tracker.topics == (("document", "d-1"), ("birth", "s-1"), ("session", "s-1"))
 
 
 # -- a session

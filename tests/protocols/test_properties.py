@@ -30,6 +30,7 @@ from airflow_status_provider.protocols.model import (
     error_text,
     segment,
 )
+from tests.protocols.talking import follow
 
 STREAMS: list[StreamProtocol] = [areal.AccountStream(), tagger.BatchStream(), organizer.ClientStream()]
 KINDS: list[JobKind] = [*areal.KINDS, *tagger.KINDS, *organizer.KINDS, *haidy.KINDS]
@@ -295,10 +296,7 @@ def live(tracker: Tracker, events: list[tuple[str, Any]]) -> list[Update]:
                 continue
         elif what == "frame":
             for stream in STREAMS:
-                for update in stream.read_frame(event).updates:
-                    if (update.kind, update.job_id) in tracker.topics():
-                        news = tracker.hear(update)
-                        made += [news] if news else []
+                made += follow(tracker, stream.read_frame(event).updates)
         if made and made[-1].final:
             break
     return made

@@ -618,10 +618,9 @@ async def test_a_bug_in_the_queue_ends_its_waits_and_is_left_behind(
 async def test_waits_that_ended_leave_the_queue(world: Make) -> None:
     """However rare the reads, what nobody waits for any more is not kept until one would have been due."""
     here = await world("haidy")
-    job_id = here.add()
-    stays = here.wait(job_id, poll=3600.0)
+    stays = here.wait(here.add(), poll=3600.0)
     for _ in range(10):
-        crowd = [here.wait(job_id, poll=3600.0) for _ in range(50)]
+        crowd = [here.wait(here.add(), poll=3600.0) for _ in range(50)]
         await until(lambda: here.reads() % 50 == 1)
         for waiting in crowd:
             waiting.cancel()
