@@ -462,8 +462,12 @@ class AirflowApi:
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         return self._get_all(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances", "task_instances")
 
-    def task_instance(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> dict[str, Any]:
-        return dict(self.get(_task_path(dag_id, run_id, task_id, map_index)))
+    # ``region``: the region_id and region_index of a task instance in a loop, as a list of them has them
+
+    def task_instance(
+        self, dag_id: str, run_id: str, task_id: str, map_index: int = -1, **region: Any
+    ) -> dict[str, Any]:
+        return dict(self.get(_task_path(dag_id, run_id, task_id, map_index), **region))
 
     def wait_for_task(
         self,
@@ -493,32 +497,48 @@ class AirflowApi:
         """Mark a task as success, failed or skipped, as a user does."""
         self.request("PATCH", _task_path(dag_id, run_id, task_id, map_index), json={"new_state": state})
 
-    def clear(self, dag_id: str, run_id: str, task_ids: Collection[str] | None = None) -> None:
+    def clear(self, dag_id: str, run_id: str, task_ids: Collection[str] | None = None, **more: Any) -> None:
         """Clear tasks of a run, all by default, so that they run again, as a user does."""
         body = {
             "dry_run": False,
             "dag_run_id": run_id,
             "only_failed": False,
             "task_ids": None if task_ids is None else list(task_ids),
+            **more,
         }
         self.request("POST", f"/dags/{dag_id}/clearTaskInstances", json=body)
 
     def xcom(
-        self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1
+        self,
+        dag_id: str,
+        run_id: str,
+        task_id: str,
+        key: str = "return_value",
+        map_index: int = -1,
+        **region: Any,
     ) -> Any:
         """The value that a task pushed; None where it pushed none under this key."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
         try:
-            return self.get(path, map_index=map_index, stringify=False)["value"]
+            return self.get(path, map_index=map_index, stringify=False, **region)["value"]
         except ApiError as error:
             if error.status == httpx.codes.NOT_FOUND:
                 return None
             raise
 
-    def log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1, map_index: int = -1) -> str:
+    def log(
+        self,
+        dag_id: str,
+        run_id: str,
+        task_id: str,
+        try_number: int = 1,
+        map_index: int = -1,
+        **region: Any,
+    ) -> str:
         """All that a try of a task logged, from worker and triggerer, a line an event with all its fields."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}"
-        return "\n".join(map(_log_line, self.get(path, map_index=map_index, full_content=True)["content"]))
+        lines = self.get(path, map_index=map_index, full_content=True, **region)["content"]
+        return "\n".join(map(_log_line, lines))
 
     def _states(self, dag_id: str, run_id: str) -> str:
         instances = self.task_instances(dag_id, run_id)

@@ -33,9 +33,17 @@ def task(number: int) -> dict[str, Any]:
         "rendered_map_index": None,
         "trigger": {"classpath": f"airflow_status_provider.triggers.{service}.T", "created_date": NOW},
         "triggerer_job": None,
+        **(REGION if number == LOOPED else {}),
     }
 
 
+#: as Airflow 3.4 lists a task in a loop, and what it then must be asked with
+LOOPED = 2
+REGION = {
+    "region_id": "0199-region",
+    "region_index": 1,
+    "loop_iteration": {"loop_id": "again", "iteration": 1},
+}
 TASKS = [task(number) for number in range(MANY)]
 OTHERS = {**task(MANY), "trigger": {"classpath": "others.Trigger", "created_date": NOW}}
 
@@ -53,7 +61,11 @@ class Airflow(BaseHTTPRequestHandler):
             kind = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}[path.suffix]
             self._answer(path.read_bytes(), kind)
             return
-        offset = int(parse_qs(url.query).get("offset", ["0"])[0])
+        query = parse_qs(url.query)
+        if url.path.endswith(f"/task_{LOOPED}/xcomEntries/progress") and query.get("region_index") != ["1"]:
+            self.send_error(400, "Select a region and index for this task instance")
+            return
+        offset = int(query.get("offset", ["0"])[0])
         self._answer(json.dumps(self._json(url.path, offset)).encode(), "application/json")
 
     def _json(self, path: str, offset: int) -> Any:
@@ -119,6 +131,27 @@ def test_a_thousand_tasks(page: Page, airflow: str) -> None:
     assert (
         airflow.replace("remote-jobs/", "dags/a%20dag%2F%C3%BC/runs/run%2B1/tasks/task_1/mapped/1") in links
     )
+
+
+def test_an_iteration_of_a_loop_is_shown_and_linked_to(page: Page, airflow: str) -> None:
+    """Airflow 3.4 knows it by its region: the page asks with it, links with it, and says which iteration it is."""
+    page.open(f"{airflow}#words=task_{LOOPED}+iteration")
+    page.until(f"{SEEN}.length === 1 && {SEEN}[0].textContent.includes('onerror')")
+    assert names(page) == [f"task_{LOOPED} iteration 1"]
+    link = page.run(SEEN + "[0].querySelector('a').href")
+    assert link.endswith(f"/tasks/task_{LOOPED}?region_id=0199-region&region_index=1")
+    assert page.run("document.querySelector('#trouble').hidden")
+
+
+def test_a_task_that_cannot_be_read_spoils_no_other(
+    page: Page, airflow: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Airflow refuses to say of one task, a page still says of all others."""
+    monkeypatch.setitem(TASKS[LOOPED], "region_index", 9)
+    page.open(airflow)
+    page.until(f"{SEEN}.length === {MANY}")
+    page.until(f"{SEEN}.filter((row) => row.textContent.includes('onerror')).length === {MANY - 1}")
+    assert page.run("document.querySelector('#trouble').hidden")
 
 
 def test_a_view_can_be_linked_to(page: Page, airflow: str) -> None:

@@ -43,14 +43,22 @@ const COLUMNS = [
 ];
 
 function taskName({ task }) {
-  const name = task.task_display_name ?? task.task_id;
-  return task.map_index < 0 ? name : `${name} [${task.rendered_map_index ?? task.map_index}]`;
+  const mapped = task.map_index < 0 ? "" : ` [${task.rendered_map_index ?? task.map_index}]`;
+  const looped = task.loop_iteration ? ` iteration ${task.loop_iteration.iteration}` : "";
+  return (task.task_display_name ?? task.task_id) + mapped + looped;
 }
 
 function taskUrl({ task }) {
   const [dag, run, id] = [task.dag_id, task.dag_run_id, task.task_id].map(encodeURIComponent);
   const mapped = task.map_index < 0 ? "" : `/mapped/${task.map_index}`;
-  return new URL(`dags/${dag}/runs/${run}/tasks/${id}${mapped}`, AIRFLOW).href;
+  const url = new URL(`dags/${dag}/runs/${run}/tasks/${id}${mapped}`, AIRFLOW);
+  url.search = new URLSearchParams(region(task));
+  return url.href;
+}
+
+// What tells the iterations of a loop apart, which share their map index: Airflow 3.4 gives it of tasks that have one.
+function region({ region_id, region_index }) {
+  return region_id == null ? {} : { region_id, region_index };
 }
 
 function progressText({ progress: { progress, processed, failed, total, current } }) {
@@ -139,7 +147,11 @@ async function readTasks() {
   }
 }
 
-const place = (entry) => JSON.stringify([entry.dag_id, entry.dag_run_id ?? entry.run_id, entry.task_id, entry.map_index]);
+function place(entry) {
+  const { region_id = null, region_index = null } = region(entry);
+  const run = entry.dag_run_id ?? entry.run_id;
+  return JSON.stringify([entry.dag_id, run, entry.task_id, entry.map_index, region_id, region_index]);
+}
 
 // Which progress is newer than what is shown: the newest first, back to where the last look ended.
 async function readNews() {
@@ -164,12 +176,14 @@ async function readProgress(row) {
   row.stale = false;
   try {
     const path = `dags/${dag}/dagRuns/${run}/taskInstances/${task}/xcomEntries/progress`;
-    const entry = await ask(path, { map_index, deserialize: true });
+    // a region_id names the iteration of a loop, for which a map index is not enough
+    const entry = await ask(path, { map_index, deserialize: true, ...region(row.task) });
     row.read = entry.timestamp;
     if (entry.value && typeof entry.value === "object") row.progress = entry.value;
   } catch (error) {
-    // not written yet, or not for this viewer's eyes: the task is shown all the same
-    if (error.status !== 404 && error.status !== 403) throw error;
+    // not written yet, not for this viewer's eyes, or refused for this task only: it is shown all the same, and
+    // so are all others
+    if (!(error.status >= 400 && error.status < 500) || error.status === 401) throw error;
   }
 }
 
