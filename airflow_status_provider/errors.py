@@ -15,7 +15,8 @@ The tree::
         │   └── RateLimited         "later": carries how long the service asked us to wait
         ├── StartUncertain          a start that may or may not have happened; never repeated blindly
         ├── WaitTimeout             the deadline passed and a last read found the job still going
-        │   └── WaitStalled         nothing changed for so long, and a read confirmed it
+        │   ├── WaitStalled         nothing changed for so long, and a read confirmed it
+        │   └── ExecutionTimeout    the same at the task's execution_timeout
         └── RemoteJobError          the job ended, and not well: carries the last update
             ├── RemoteJobFailed     it failed
             │   └── RemoteJobPartial    it ended well with failures inside, and that was not wanted
@@ -121,6 +122,10 @@ class WaitTimeout(StatusProviderError):
 
 class WaitStalled(WaitTimeout):
     """For ``stall_timeout`` nothing changed of the job, and a status read confirmed that."""
+
+
+class ExecutionTimeout(WaitTimeout):
+    """The task's ``execution_timeout`` passed. Tasks raise it as Airflow's own ``AirflowTaskTimeout``."""
 
 
 class RemoteJobError(StatusProviderError):

@@ -11,20 +11,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn
 
-from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
+from airflow.providers.common.compat.sdk import AirflowSkipException, AirflowTaskTimeout, BaseOperator
 
 from airflow_status_provider import compat, instances
 from airflow_status_provider.compat import TaskDeferralError, TaskDeferralTimeout
 from airflow_status_provider.errors import (
     GOES_ON,
+    ExecutionTimeout,
     InvalidInput,
     NotFound,
     RemoteUnavailable,
     StatusProviderError,
+    WaitStalled,
     WaitTimeout,
 )
 from airflow_status_provider.hooks.base import StatusHook
@@ -79,6 +81,13 @@ def stalling(kind: JobKind, value: object) -> float | None:
     return positive("stall_timeout", value)
 
 
+class Deadline(NamedTuple):
+    """When a wait is over, in Unix seconds, and whether that is its task's ``execution_timeout``."""
+
+    at: float
+    of_execution: bool = False
+
+
 class WaitingTask(BaseOperator):
     """The waiting half of a task; ``StatusSensor`` and ``StatusOperator`` are the public ones."""
 
@@ -119,6 +128,19 @@ class WaitingTask(BaseOperator):
         """What this kind of job takes beside its id."""
         return {}
 
+    def deadline(self, context: Context, began: float) -> Deadline:
+        """The earlier of ``timeout``, from where the wait began, and ``execution_timeout``, which Airflow
+        counts from the try's start and does not watch while a task is deferred."""
+        started: datetime | None = getattr(context["ti"], "start_date", None)
+        return self.earlier(began + self.seconds_to_wait(), started.timestamp() if started else began)
+
+    def earlier(self, end: float, started: float) -> Deadline:
+        """``end``, or ``execution_timeout`` after ``started`` if that comes first."""
+        if self.execution_timeout is None:
+            return Deadline(end)
+        limit = started + self.execution_timeout.total_seconds()
+        return Deadline(limit, True) if limit < end else Deadline(end)
+
     # -- waiting
 
     def wait_for(
@@ -126,7 +148,7 @@ class WaitingTask(BaseOperator):
     ) -> Any:
         """Check, and if the job has not ended, defer (or, not deferrable, wait here)."""
         began = time.time()
-        deadline = began + self.seconds_to_wait()
+        deadline = self.deadline(context, began)
         options = dict(self.options() if options is None else options)
         hook = self.hook()
         update = self._first_check(hook, job_id, seen, options)
@@ -145,34 +167,48 @@ class WaitingTask(BaseOperator):
         return self.finish(context, outcome.update, wait_record(outcome.how, time.time() - began))
 
     def wait_here(
-        self, hook: StatusHook, job_id: str, *, seen: bool, options: Mapping[str, Any], deadline: float
+        self, hook: StatusHook, job_id: str, *, seen: bool, options: Mapping[str, Any], deadline: Deadline
     ) -> Outcome:
         """Wait on this worker."""
         self.waiting_here_for = (hook, job_id)
         try:
-            return asyncio.run(
+            outcome = self.run_until(
+                deadline,
                 wait(
                     hook.endpoint(),
                     self.kind,
                     job_id,
-                    deadline=deadline,
+                    deadline=deadline.at,
                     poll_interval=self.poll_interval,
                     stall_timeout=self.stall_timeout,
                     seen=seen,
                     options=options,
-                )
+                ),
             )
-        finally:
+        except StatusProviderError:
             self.waiting_here_for = None
+            raise
+        # what else breaks the wait off leaves the job to on_kill, which Airflow calls at execution_timeout
+        self.waiting_here_for = None
+        return outcome
+
+    def run_until(self, deadline: Deadline, waiting: Coroutine[Any, Any, Outcome]) -> Outcome:
+        """Run a wait on this worker; at ``execution_timeout`` it ends as Airflow itself would end it."""
+        try:
+            return asyncio.run(waiting)
+        except WaitTimeout as error:
+            if deadline.of_execution and not isinstance(error, WaitStalled):
+                raise AirflowTaskTimeout(str(error.but("execution_timeout has passed"))) from None
+            raise
 
     def _timed_out(self, job_id: str, error: WaitTimeout) -> Update:
         """Cancel the job where that is wanted, and say what came of it; what ended meanwhile has ended."""
         if self.on_timeout != "cancel":
-            raise error
+            self.give_up(error)
         stopped = self.hook().stop(job_id, patience=CANCEL_PATIENCE)
-        if stopped.update is not None and stopped.ended_itself:
-            return stopped.update
-        raise error.but(stopped.words) from None
+        if stopped.update is None or not stopped.ended_itself:
+            self.give_up(error.but(stopped.words))
+        return stopped.update
 
     def _first_check(
         self, hook: StatusHook, job_id: str, seen: bool, options: Mapping[str, Any]
@@ -192,7 +228,7 @@ class WaitingTask(BaseOperator):
         seen: bool,
         options: dict[str, Any],
         began: float,
-        deadline: float,
+        deadline: Deadline,
         update: Update | None = None,
     ) -> None:
         if self.do_xcom_push:
@@ -206,14 +242,15 @@ class WaitingTask(BaseOperator):
                     service=self.kind.service,
                     conn_id=self.conn_id,
                     started_at=began,
-                    deadline=deadline,
+                    deadline=deadline.at,
                 ),
             )
         end = self._ends_from_trigger(context)
         trigger = self.trigger_class(
             conn_id=self.conn_id,
             job_id=job_id,
-            deadline=deadline,
+            deadline=deadline.at,
+            of_execution=deadline.of_execution,
             options=options or None,
             seen=seen,
             started_at=began,
@@ -222,13 +259,13 @@ class WaitingTask(BaseOperator):
             **self._trigger_kwargs(),
         )
         name = self.hook().describe(job_id, self.kind)
-        until = datetime.fromtimestamp(deadline, tz=UTC).strftime("%Y-%m-%d %H:%M:%S")
+        until = datetime.fromtimestamp(deadline.at, tz=UTC).strftime("%Y-%m-%d %H:%M:%S")
         self.log.info("%s: waiting in the triggerer, until %s UTC at the latest", name, until)
         self.defer(
             trigger=trigger,
             method_name="execute_complete",
             kwargs={"job_id": job_id},
-            timeout=timedelta(seconds=max(0.0, deadline - time.time()) + BACKSTOP),
+            timeout=timedelta(seconds=max(0.0, deadline.at - time.time()) + BACKSTOP),
         )
 
     def _trigger_kwargs(self) -> dict[str, Any]:
@@ -336,7 +373,8 @@ class WaitingTask(BaseOperator):
             update = self._look(context, job_id)
         if update is None or not update.final:
             what = self.hook().describe(job_id, self.kind)
-            late = WaitTimeout(f"{what}: no triggerer ended the wait in time; {GOES_ON}")
+            kind = ExecutionTimeout if self.earlier(self.seconds_to_wait(), 0.0).of_execution else WaitTimeout
+            late = kind(f"{what}: no triggerer ended the wait in time; {GOES_ON}")
             update = self._timed_out(job_id, late)
         return self.finish(context, update, wait_record("poll", self._waited(context)))
 
@@ -371,4 +409,6 @@ class WaitingTask(BaseOperator):
         return with_wait(told, record)
 
     def give_up(self, error: StatusProviderError) -> NoReturn:
-        raise error
+        if isinstance(error, ExecutionTimeout):
+            raise AirflowTaskTimeout(str(error)) from None
+        raise error from None

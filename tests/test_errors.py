@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow_status_provider import errors
 from airflow_status_provider.errors import (
     AuthenticationFailed,
+    ExecutionTimeout,
     InvalidConnection,
     InvalidInput,
     NotFound,
@@ -45,6 +46,7 @@ TREE: dict[type[Exception], type[Exception]] = {
     StartUncertain: StatusProviderError,
     WaitTimeout: StatusProviderError,
     WaitStalled: WaitTimeout,
+    ExecutionTimeout: WaitTimeout,
     RemoteJobError: StatusProviderError,
     RemoteJobFailed: RemoteJobError,
     RemoteJobPartial: RemoteJobFailed,

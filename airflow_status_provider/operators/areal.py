@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -176,7 +175,7 @@ class ArealCDBalancerOperator(ArealOperator):
             except NotFound as error:
                 raise error.at(hook.describe(document_id)) from None
         began = time.time()
-        deadline = began + self.seconds_to_wait()
+        deadline = self.deadline(context, began)
         if self.deferrable and compat.task_state_store(context) is not None:
             options = {"start": [self.document_id_1, self.document_id_2]}
             self._defer(context, "", seen=True, options=options, began=began, deadline=deadline)
@@ -193,10 +192,11 @@ class ArealCDBalancerOperator(ArealOperator):
             self.announce(context, Started(update.job_id, {"request_id": update.job_id}))
             return update.job_id
 
-        outcome = asyncio.run(
+        outcome = self.run_until(
+            deadline,
             start_and_wait(
-                hook.endpoint(), self.kind, start, deadline=deadline, poll_interval=self.poll_interval
-            )
+                hook.endpoint(), self.kind, start, deadline=deadline.at, poll_interval=self.poll_interval
+            ),
         )
         return self.finish(context, outcome.update, wait_record(outcome.how, time.time() - began))
 

@@ -80,6 +80,7 @@ class StatusOperator(WaitingTask):
     :raises RemoteJobCancelled: somebody cancelled or deleted it.
     :raises RemoteJobLost: the service no longer knows it.
     :raises WaitTimeout: it had not ended in time; a retry waits on for the same job, if that was left.
+    :raises AirflowTaskTimeout: the same for ``execution_timeout``, counted from the try's start.
     :raises WaitStalled: nothing changed for ``stall_timeout``.
     :raises StartUncertain: the start may have happened and cannot be looked up; not retried by Airflow.
     """
@@ -197,7 +198,7 @@ class StatusOperator(WaitingTask):
             xcoms=started.xcoms,
             options=started.options,
             started=True,
-            until=time.time() + self.timeout,
+            until=self.deadline(context, time.time()).at,
         )
         self.announce(context, started)
         if attached is None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from airflow.providers.common.compat.sdk import (
     AirflowSensorTimeout,
     AirflowSkipException,
+    AirflowTaskTimeout,
     BaseSensorOperator,
     PokeReturnValue,
     XComArg,
@@ -19,6 +20,7 @@ from airflow.triggers.base import StartTriggerArgs
 from airflow_status_provider import compat
 from airflow_status_provider.errors import (
     GOES_ON,
+    ExecutionTimeout,
     InvalidInput,
     NotFound,
     RemoteJobError,
@@ -29,7 +31,7 @@ from airflow_status_provider.errors import (
 )
 from airflow_status_provider.outcomes import wait_record
 from airflow_status_provider.protocols import jobs
-from airflow_status_provider.tasks import BACKSTOP, WaitingTask, positive, stalling
+from airflow_status_provider.tasks import BACKSTOP, Deadline, WaitingTask, positive, stalling
 from airflow_status_provider.triggers.base import DEFAULT_POLL_INTERVAL
 
 if TYPE_CHECKING:
@@ -64,7 +66,8 @@ class StatusSensor(WaitingTask, BaseSensorOperator):
     :raises RemoteJobCancelled: somebody cancelled or deleted it.
     :raises RemoteJobLost: the service no longer knows it.
     :raises NotFound: the service does not know it.
-    :raises AirflowSensorTimeout: it had not ended in time.
+    :raises AirflowSensorTimeout: it had not ended within ``timeout``; not retried by Airflow.
+    :raises AirflowTaskTimeout: it had not ended within ``execution_timeout`` of the try's start; retried.
     :raises WaitStalled: nothing changed for ``stall_timeout``; unlike a time-out this is retried.
     """
 
@@ -115,18 +118,20 @@ class StatusSensor(WaitingTask, BaseSensorOperator):
             needs_worker = self._wants_worker()
         else:
             needs_worker = not self.end_from_trigger
+        within = self.earlier(self.seconds_to_wait(), 0.0)
         cls = self.trigger_class
         return StartTriggerArgs(
             trigger_cls=f"{cls.__module__}.{cls.__qualname__}",
             trigger_kwargs={
                 **{field: getattr(self, field) for field in fields.values()},
                 "fields": fields,
-                "within": self.seconds_to_wait(),
+                "within": within.at,
+                "of_execution": within.of_execution,
                 "end_from_trigger": not needs_worker,
                 **self._trigger_kwargs(),
             },
             next_method="execute_complete",
-            timeout=timedelta(seconds=self.seconds_to_wait() + BACKSTOP),
+            timeout=timedelta(seconds=within.at + BACKSTOP),
         )
 
     def seconds_to_wait(self) -> float:
@@ -147,6 +152,10 @@ class StatusSensor(WaitingTask, BaseSensorOperator):
             return self.wait_for(context, job_id, seen=False)
         except StatusProviderError as error:
             self.give_up(error)
+        except AirflowTaskTimeout as error:  # Airflow's, or that of a wait on this worker
+            if self.soft_fail or self.never_fail:
+                raise AirflowSkipException(str(error)) from None
+            raise
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         try:
@@ -170,9 +179,9 @@ class StatusSensor(WaitingTask, BaseSensorOperator):
         passing = isinstance(error, RemoteJobError | WaitTimeout | RemoteUnavailable)
         if (self.soft_fail and passing) or self.never_fail:
             raise AirflowSkipException(str(error)) from None
-        if isinstance(error, WaitTimeout) and not isinstance(error, WaitStalled):
+        if isinstance(error, WaitTimeout) and not isinstance(error, WaitStalled | ExecutionTimeout):
             raise AirflowSensorTimeout(str(error)) from None
-        raise error
+        super().give_up(error)
 
     # -- mode="reschedule"
 
@@ -212,7 +221,7 @@ class StatusSensor(WaitingTask, BaseSensorOperator):
         except NotFound:
             # an earlier poke found it, or found it too early to tell: a short wait tells which
             seen = not self.kind.missing_grace
-            deadline = time.time() + 2 * (jobs.LOST_GRACE + self.kind.missing_grace)
+            deadline = Deadline(time.time() + 2 * (jobs.LOST_GRACE + self.kind.missing_grace))
             with contextlib.suppress(WaitTimeout):
                 return self.wait_here(hook, job_id, seen=seen, options=options, deadline=deadline).update
         return None

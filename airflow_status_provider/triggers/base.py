@@ -18,7 +18,7 @@ import itertools
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from airflow.providers.common.compat.sdk import XCom, conf
@@ -32,7 +32,9 @@ from airflow.triggers.base import (
 
 from airflow_status_provider import compat, instances, metrics
 from airflow_status_provider.errors import (
+    GOES_ON,
     AuthenticationFailed,
+    ExecutionTimeout,
     InvalidInput,
     RemoteJobError,
     RemoteUnavailable,
@@ -85,6 +87,7 @@ class StatusTrigger(BaseTrigger):
     :param job_id: what to wait for, as the service calls it.
     :param poll_interval: seconds between status reads while no socket evidently works.
     :param deadline: Unix seconds at which one last read decides; None for no deadline.
+    :param of_execution: ``deadline`` is the task's ``execution_timeout``: a task that ends there is retried.
     :param stall_timeout: seconds without any change of the job, from the start of the wait or of this
         trigger, after which it ends with ``WaitStalled`` if a read finds none either; None for patience.
     :param options: what this kind of job takes beside its id.
@@ -129,6 +132,7 @@ class StatusTrigger(BaseTrigger):
         cancel_on_kill: bool = False,
         cancel_on_timeout: bool = False,
         within: float | None = None,
+        of_execution: bool = False,
         fields: dict[str, str] | None = None,
         **unknown: Any,
     ) -> None:
@@ -152,6 +156,7 @@ class StatusTrigger(BaseTrigger):
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
         self.within: Any = within
+        self.of_execution = of_execution
         self.fields: Any = fields
         # the task's fields, or kwargs of another release of this package: nothing is lost over a restart
         self.unknown = unknown
@@ -222,6 +227,10 @@ class StatusTrigger(BaseTrigger):
         began = getattr(self.task_instance, "start_date", None)
         self.started_at = began.timestamp() if isinstance(began, datetime) else time.time()
         self.deadline = self.started_at + within
+        # a triggerer that starts again counts from there, Airflow's own time-out does not
+        if isinstance(until := getattr(self, "timeout_after", None), datetime):
+            aware = until if until.tzinfo else until.replace(tzinfo=UTC)
+            self.deadline = min(self.deadline, aware.timestamp())
 
     def _validate(self) -> None:
         clean_id(self.conn_id, "connection")
@@ -265,8 +274,10 @@ class StatusTrigger(BaseTrigger):
                         raise
                     endpoint = fresh
         except WaitTimeout as error:
+            if self.of_execution and type(error) is WaitTimeout:
+                error = ExecutionTimeout(str(error.but(f"execution_timeout has passed; {GOES_ON}")))
             if not self.cancel_on_timeout:
-                raise
+                raise error from None
             return await self._cancelled(error)
 
     async def _cancelled(self, error: WaitTimeout) -> Outcome:
