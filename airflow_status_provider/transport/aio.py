@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Any, cast
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from typing import Any, TypeVar, cast
 
 import aiohttp
 import httpx
@@ -16,6 +16,8 @@ from airflow_status_provider.errors import NotSent, RemoteUnavailable
 from airflow_status_provider.protocols.model import Request, Response
 from airflow_status_provider.transport import http
 from airflow_status_provider.transport.endpoint import Endpoint
+
+T = TypeVar("T")
 
 #: more than an account ever reads at once, last reads among them
 MAX_CONNECTIONS = 100
@@ -86,6 +88,9 @@ class AsyncLine:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+    async def compute(self, work: Callable[[], T], size: int) -> T:
+        return await asyncio.to_thread(work) if size > http.AT_ONCE else work()
 
     async def close(self) -> None:
         sessions = {*self._busy, *([self._opened] if self._opened else [])}

@@ -7,19 +7,18 @@ import ipaddress
 import json
 import re
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from airflow_status_provider.errors import InvalidConnection
 from airflow_status_provider.protocols.model import AuthScheme, Service, Tokens
+from airflow_status_provider.transport.redaction import Redactor
 
-Told = TypeVar("Told", str, bytes, str | bytes)
-
-#: a shorter text may stand in any answer without being a secret
-SECRET_LENGTH = 12
+#: what of a connection's extra is no secret; nor is what it says in numbers, and in true and false
+PUBLIC_EXTRA = frozenset({"ws_url", "ca_file", "client_cert", "client_key", "allow_insecure"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,38 +39,14 @@ class Endpoint:
     def where(self) -> str:
         return f"{self.service.title} (connection {self.conn_id!r})"
 
-    def discretion(self, issued: Iterable[Tokens]) -> Discretion:
-        """What takes this account's secrets out of what its service says, and those tokens."""
-        tokens = (text for each in issued for text in (each.access, each.refresh) if text)
-        return Discretion((*self.secrets, *tokens))
+    @cached_property
+    def _redactor(self) -> Redactor:
+        return Redactor(self.secrets)
 
-
-class Discretion:
-    """A service may quote what it was sent, in words for logs and results: not what is secret of it."""
-
-    def __init__(self, secrets: Iterable[str]) -> None:
-        long = [secret for secret in secrets if len(secret) >= SECRET_LENGTH]
-        spellings = dict.fromkeys(spelling for secret in long for spelling in _spellings(secret))
-        self._texts = tuple(spellings)
-        self._bytes = tuple(spelling.encode(errors="replace") for spelling in spellings)
-
-    def __call__(self, told: Told) -> Told:
-        if isinstance(told, str):
-            for text in self._texts:
-                if text in told:
-                    told = told.replace(text, "***")
-        else:
-            for raw in self._bytes:
-                if raw in told:
-                    told = told.replace(raw, b"***")
-        return told
-
-
-def _spellings(secret: str) -> Iterable[str]:
-    """As it is, and as one JSON writer or another puts it."""
-    for text in (secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]):
-        yield text
-        yield text.replace("/", "\\/")
+    def discretion(self, issued: Iterable[Tokens]) -> Redactor:
+        """What takes this account's secrets out of what its service says; from now on these tokens, too."""
+        self._redactor.learn(text for each in issued for text in (each.access, each.refresh) if text)
+        return self._redactor
 
 
 def build(
@@ -104,7 +79,8 @@ def build(
         raise error.at(f"{service.title} (connection {conn_id!r})") from None
     told = json.dumps([service.name, base, socket, login, password, dict(extra)], sort_keys=True, default=str)
     digest = hashlib.sha256(told.encode()).hexdigest()
-    secrets = tuple(text for text in (password, *extra.values()) if isinstance(text, str))
+    secret = {name: value for name, value in extra.items() if name not in PUBLIC_EXTRA}
+    secrets = tuple(_texts([password, secret]))
     return Endpoint(service, conn_id, base, socket, scheme, tls, digest, secrets)
 
 
@@ -191,6 +167,14 @@ def _flag(extra: Mapping[str, Any], name: str) -> bool:
     if word is None or word is False or word in ("", "false"):
         return False
     raise InvalidConnection(f"extra.{name} must be true or false")
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(item)
 
 
 def _text(extra: Mapping[str, Any], name: str) -> str | None:

@@ -7,7 +7,7 @@ awaits, so ``block_on`` runs the very same code on a worker without an event loo
    waited for it, and to one repeat; if current credentials are refused, it is ``AuthenticationFailed``.
    A login that was refused is not tried again, one that could not be had is paced for all. Where credentials
    have worked before, only the service's own word refuses them, not a page that a proxy put up meanwhile.
-2. What a service quotes of the credentials is taken out of its answers.
+2. What a service quotes of the credentials is taken out of its answers (``redaction.py``).
 3. Redirects are not followed and cookies not kept: credentials go to the configured origin only.
 4. ``NotSent`` is raised only where the service cannot have acted on the request.
 """
@@ -28,8 +28,7 @@ import ssl
 import time
 import urllib.request
 import zlib
-from collections import deque
-from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import IO, Any, Protocol, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
@@ -65,8 +64,8 @@ READ_TIMEOUT = 30.0
 #: an answer may trickle, but not for ever and not without end
 TOTAL_TIMEOUT = 120.0
 MAX_BODY = 64 * 1024 * 1024
-#: so many tokens of an account are remembered, so that none is quoted
-ISSUED = 4
+#: bytes that a loop works on itself
+AT_ONCE = 64 * 1024
 #: after so many refreshes in a row that could not be had, a login is tried instead
 REFRESHES = 3
 #: a service that says "later" is asked again after this, however much later it said
@@ -94,6 +93,9 @@ class Line(Protocol):
     async def send(self, request: Request, url: str, headers: Mapping[str, str]) -> Response: ...
 
     async def sleep(self, seconds: float) -> None: ...
+
+    async def compute(self, work: Callable[[], T], size: int) -> T:
+        """What ``work`` on so many bytes brings, without keeping others waiting for it."""
 
     async def close(self) -> None: ...
 
@@ -131,6 +133,9 @@ class BlockingLine:
     async def sleep(self, seconds: float) -> None:
         time.sleep(seconds)  # noqa: ASYNC251 - only ever on a worker: a loop has AsyncLine
 
+    async def compute(self, work: Callable[[], T], size: int) -> T:
+        return work()
+
     async def close(self) -> None:
         self._transport.close()
 
@@ -142,9 +147,7 @@ class Client:
         self.endpoint = endpoint
         self._line = line
         self._tokens: Tokens | None = None
-        # those before may still be good, and still be quoted
-        self._issued: deque[Tokens] = deque(maxlen=ISSUED)
-        self._discretion = endpoint.discretion(())
+        self._redact = endpoint.discretion(())
         self._worked = False
         self._signing_in = asyncio.Lock()
         self._tries = 0
@@ -195,8 +198,7 @@ class Client:
                 self._failure = None
                 try:
                     self._tokens = await self._sign_in(refused)
-                    self._issued.append(self._tokens)
-                    self._discretion = self.endpoint.discretion(self._issued)
+                    self.endpoint.discretion([self._tokens])
                 except StatusProviderError as error:
                     self._failure = copy.copy(error)
                     self._failures += 1
@@ -239,12 +241,15 @@ class Client:
             url += f"?{urlencode(request.query)}"
         # a login is everybody's, and a presigned address another service's: neither is this task's to trace
         traced = tracing.headers() if request.authorised else {}
-        answer = await self._line.send(request, url, {**headers, **traced, **_ALWAYS})
-        # only a login or a refresh that succeeds has to tell a secret
-        return self._discreet(answer) if request.authorised or answer.status >= 400 else answer
-
-    def _discreet(self, answer: Response) -> Response:
-        body = self._discretion(answer.body)
+        try:
+            answer = await self._line.send(request, url, {**headers, **traced, **_ALWAYS})
+        except RemoteUnavailable as error:
+            # a proxy may quote as well as a service, and a library's own error more than its words
+            error.args = (self._redact.text(str(error)),)
+            raise error from None
+        if not request.authorised and answer.status < 400:
+            return answer  # a login or a refresh that succeeds has to tell a secret
+        body = await self._line.compute(lambda: self._redact(answer.body), len(answer.body))
         return answer if body is answer.body else dataclasses.replace(answer, body=body)
 
 

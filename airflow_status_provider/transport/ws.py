@@ -5,6 +5,7 @@ The refusal of a socket never fails a wait: whether the credentials are really b
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -18,8 +19,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, W
 from airflow_status_provider import __version__
 from airflow_status_provider.errors import AuthenticationFailed, RateLimited, RemoteUnavailable
 from airflow_status_provider.protocols.model import StreamProtocol, Tokens
-from airflow_status_provider.transport.endpoint import Discretion, Endpoint
-from airflow_status_provider.transport.http import retry_after
+from airflow_status_provider.transport.endpoint import Endpoint
+from airflow_status_provider.transport.http import AT_ONCE, retry_after
+from airflow_status_provider.transport.redaction import Redactor
 
 OPEN_TIMEOUT = 10.0
 PING_INTERVAL = 20.0
@@ -40,9 +42,9 @@ class _Connect(connect):
 class Socket:
     """An open socket; both verbs raise when it is closed, by how it was closed."""
 
-    def __init__(self, connection: ClientConnection, discretion: Discretion) -> None:
+    def __init__(self, connection: ClientConnection, redact: Redactor) -> None:
         self._connection = connection
-        self._discretion = discretion
+        self._redact = redact
 
     async def send(self, frame: str) -> None:
         try:
@@ -52,9 +54,12 @@ class Socket:
 
     async def receive(self) -> str | bytes:
         try:
-            return self._discretion(await self._connection.recv())
+            frame = await self._connection.recv()
         except ConnectionClosed as closed:
             raise _closed(closed) from None
+        if len(frame) > AT_ONCE:
+            return await asyncio.to_thread(self._redact, frame)
+        return self._redact(frame)
 
 
 @asynccontextmanager

@@ -627,8 +627,7 @@ async def test_a_token_that_was_renewed_is_a_secret_still(sim: Simulator) -> Non
     async with open_client(alice(sim)) as client:
         before = await client.tokens()
         await client.tokens(refused=before)
-        quoting = Response(500, body=f"bad: {before.access}".encode())
-        assert client._discreet(quoting).body == b"bad: ***"
+        assert client.endpoint.discretion(())(f"bad: {before.access}") == "bad: ***"
 
 
 # -- Retry-After
