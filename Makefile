@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-cluster test test-cluster test-matrix cluster-venv bench chaos chaos-airflow fuzz soak docs lint clean
+.PHONY: help venv demo demo-cluster test test-fast test-cluster test-matrix cluster-venv bench chaos chaos-airflow fuzz soak docs lint clean
 
 help: ## show this
 	@echo 'make demo   run the example DAGs on a real Airflow against the simulator, and show how each task waited'
@@ -15,7 +15,9 @@ help: ## show this
 	@echo '            DIALECT=observed  the services as they really answer, not as they are documented'
 	@echo 'make demo-cluster   the same on PostgreSQL, Redis, two Celery workers and two triggerers, then 2,000 waits at a time'
 	@echo '            (ARGS="--waits N"); ARGS=--failover kills and restarts parts under 1,000 waits instead'
-	@echo 'make test   run all tests, those on a real Airflow too (ARGS="-m \"not airflow\"" leaves them out)'
+	@echo 'make test   run all tests, in four processes, those on a real Airflow too'
+	@echo '            (ARGS="tests/waiting -k poll" runs some, ARGS="-n 0 --pdb" in one process)'
+	@echo 'make test-fast  run all tests that need no Airflow'
 	@echo 'make test-cluster   run the tests on PostgreSQL, Redis and Celery, which make test skips where Celery is not installed'
 	@echo 'make test-matrix   build the package, install it into a clean Airflow 3.1, 3.2 and 3.3, and run the tests there'
 	@echo '            (30 minutes; ARGS="--airflow 3.1.8 --part sensors" runs less)'
@@ -40,8 +42,14 @@ demo: $(STAMP)
 demo-cluster: cluster-venv
 	@$(BIN)/python -m tools.cluster $(ARGS)
 
+# Tests that share something, such as one Airflow, are a group (xdist_group) and run in one of the processes.
+PYTEST := $(BIN)/python -m pytest -n 4 --dist loadgroup
+
 test: $(STAMP)
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
+
+test-fast: $(STAMP)
+	$(PYTEST) -m 'not airflow' $(ARGS)
 
 test-cluster: cluster-venv
 	$(BIN)/python -m pytest tests/system/test_cluster.py $(ARGS)
