@@ -6,6 +6,10 @@
 
 ``phase`` is how the job ended: ``succeeded`` or ``partial`` (any other end fails its task before the XCom).
 ``status`` is the service's own word for it.
+
+What a service puts into a result is never taken for an object of Airflow's: the keys that mark those
+(``__type``, ``__var``, ``__source``, ``__class``, ``__classname__``, ``__version__``, ``__data__``,
+``__id__``, ``__cache__``) get one more underscore in front, at any depth: ``__type`` becomes ``___type``.
 """
 
 from __future__ import annotations

@@ -53,7 +53,8 @@ class JobKind:
 
     def summary(self, update: Update) -> dict[str, Any]:
         """A sensor's XCom, but for ``wait``, which its task adds."""
-        return update.summary() | ({"result": update.result} if self.public_result else {})
+        summary = update.summary()
+        return summary | {"result": reading.storable(update.result)} if self.public_result else summary
 
     def read_result(self, update: Update) -> Mapping[str, Any]:
         """An ended job's result, in the shape that an operator documents."""

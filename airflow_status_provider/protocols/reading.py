@@ -13,6 +13,13 @@ LARGEST = 2**63 - 1
 LONGEST_WORD = 100
 #: bytes of JSON that is worth mending: that is slow, and what waits shares a loop with others
 MENDABLE = 2**18
+#: keys that say in a stored dict what it is, in serde and in the serialization before it, of all releases
+MARKERS = frozenset(
+    {
+        *("__classname__", "__version__", "__data__", "__id__", "__cache__"),
+        *("__type", "__var", "__source", "__class"),
+    }
+)
 _HALVES = re.compile(r"[\ud800-\udfff]")
 #: what breaks a line of a log, or shows it in another order
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]+")
@@ -88,9 +95,9 @@ def word(value: object) -> str | None:
 
 def storable(value: Any) -> Any:
     """Foreign JSON as Airflow can store it everywhere: no NaN, no NUL, no half of a character, and no number
-    beyond 64 bits."""
+    beyond 64 bits. A key that Airflow takes for its own (``MARKERS``) gets one more underscore in front."""
     if isinstance(value, dict):
-        return {str(storable(name)): storable(item) for name, item in value.items()}
+        return _unmarked({str(storable(name)): storable(item) for name, item in value.items()})
     if isinstance(value, list):
         return [storable(item) for item in value]
     if isinstance(value, str):
@@ -101,6 +108,18 @@ def storable(value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool) and not -LARGEST <= value <= LARGEST:
         return str(value)
     return value
+
+
+def _unmarked(whole: dict[str, Any]) -> dict[str, Any]:
+    if MARKERS.isdisjoint(whole):
+        return whole
+    free = {name: item for name, item in whole.items() if name not in MARKERS}
+    for name, item in whole.items():
+        if name in MARKERS:
+            while (name := f"_{name}") in free:  # a key of its own, whatever else there is
+                pass
+            free[name] = item
+    return free
 
 
 def fraction(value: object, scale: float = 1.0) -> float | None:

@@ -339,9 +339,7 @@ class StatusTrigger(BaseTrigger):
             return await self._failed(error, record, update)
         if self.end_from_trigger and not self.xcom:
             return TaskSuccessEvent()
-        payload: dict[str, Any] = {"version": VERSION, **update.summary(), "wait": record}
-        if self.kind.public_result:
-            payload["result"] = update.result
+        payload: dict[str, Any] = {"version": VERSION, **self.kind.summary(update), "wait": record}
         result = await self._told(update)
         if result is None:
             return TriggerEvent(payload)
