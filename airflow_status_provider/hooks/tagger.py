@@ -115,6 +115,6 @@ class TaggerHook(StatusHook):
             tokens = await client.tokens()
             async with open_socket(endpoint, tagger.BatchStream(), tokens, job_id, "") as socket:
                 while True:
-                    documents = tagger.read_catchup([await socket.receive()])
+                    documents = tagger.read_catchup([await socket.receive()], job_id)
                     if documents is not None:
                         return documents

@@ -40,6 +40,7 @@ from airflow_status_provider.protocols.model import (
     Update,
     check,
     complaint,
+    confirm,
     phase_of,
     plain,
     segment,
@@ -96,7 +97,9 @@ class DocumentKind(JobKind):
         return Request(method="GET", path=f"/documents/{segment(job_id)}/", repeatable=True)
 
     def read_status(self, job_id: str, response: Response) -> Update:
-        return read_document(job_id, response.object())
+        body = response.object()
+        confirm(self.noun, job_id, body.get("id"))
+        return read_document(job_id, body)
 
     def tracker(self, job_id: str, *, seen: bool = False, **options: Any) -> Tracker:
         return DocumentTracker(self, job_id, seen=seen, **options)
@@ -138,6 +141,7 @@ class CopilotKind(JobKind):
     def read_status(self, job_id: str, response: Response) -> Update:
         body = response.object()
         task = body["task"] if isinstance(body.get("task"), dict) else body
+        confirm(self.noun, job_id, task.get("id"))
         return read_copilot_task(job_id, task, None)
 
     def tracker(self, job_id: str, *, seen: bool = False, **options: Any) -> Tracker:
@@ -349,6 +353,7 @@ class SessionTracker(Tracker):
             body = response.object()
         except (PermissionDenied, RequestRejected) as error:
             return self._keep(self._denied(error, now))
+        confirm(self.kind.noun, self.job_id, body.get("id"), body.get("upload_session_id"))
         if not isinstance(body.get("objects"), list):
             raise RemoteUnavailable("the session's answer has no objects")
         self._found()
@@ -753,17 +758,21 @@ def presign(file_names: Sequence[str], upload_session_id: str | None = None) -> 
     answer = yield Request(
         method="POST", path="/processing/presigned_url/", query=query, json=body, repeatable=True
     )
-    return read_presigned(answer, file_names)
+    return read_presigned(answer, file_names, upload_session_id)
 
 
-def read_presigned(answer: Response, file_names: Sequence[str]) -> Presigned:
+def read_presigned(
+    answer: Response, file_names: Sequence[str], upload_session_id: str | None = None
+) -> Presigned:
     body = answer.object()
     session = reading.text(body.get("upload_session_id"))
+    confirm(SESSION.noun, upload_session_id, session)
     rows = reading.items(body.get("presigned_urls"))
     if session is None or len(rows) != len(file_names):
         raise RemoteUnavailable(f"asked for {len(file_names)} upload URLs, the answer has {len(rows)}")
     slots = []
     for name, row in zip(file_names, rows, strict=True):
+        confirm("file", name, row.get("file_name"))
         document_id, url = reading.text(row.get("document_id")), reading.text(row.get("url"))
         if document_id is None or url is None:
             raise RemoteUnavailable("an upload URL came without its url or document_id")
@@ -796,6 +805,7 @@ def process(session: str, slot: Slot) -> Conversation[str]:
     answer = yield Request(method="POST", path="/processing/upload/", json=body)
     check(answer)
     told = reading.frame(answer.body)
+    confirm(SESSION.noun, session, told.get("upload_session_id"))
     names = ("request_id", "document_id", "id")
     return next((found for name in names if (found := reading.text(told.get(name)))), slot.document_id)
 
@@ -821,6 +831,9 @@ def execute_copilot(task_id: str, upload_session_id: str) -> Conversation[None]:
     if answer.status == 409:
         raise RequestRejected("the task cannot run now; a retry of it is already planned by the service", 409)
     check(answer)
+    body = reading.frame(answer.body)
+    confirm(COPILOT.noun, task_id, body.get("task_id"))
+    confirm(SESSION.noun, upload_session_id, body.get("session_id"))
 
 
 class CookieLogin:

@@ -25,6 +25,7 @@ from airflow_status_provider.protocols.model import (
     StreamProtocol,
     Update,
     complaint,
+    confirm,
     phase_of,
     plain,
 )
@@ -83,14 +84,13 @@ KINDS = (TASK,)
 
 def read_task(job_id: str, body: Mapping[str, Any]) -> Update:
     """A task object, bare or wrapped in ``data``; partial results never end it."""
+    confirm(TASK.noun, job_id, body.get("task_id"))
     if "status" not in body and isinstance(body.get("data"), dict):
         body = body["data"]
+        confirm(TASK.noun, job_id, body.get("task_id"))
     word = reading.word(body.get("status"))
     if word is None:
         raise RemoteUnavailable("the task's answer has no status")
-    echoed = reading.text(body.get("task_id"))
-    if echoed is not None and echoed != job_id:
-        raise RemoteUnavailable("the answer is about another task")
     status = word.strip().upper()
     phase, known = phase_of(STATUSES, status)
     failed = phase is Phase.FAILED

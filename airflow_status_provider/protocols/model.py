@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -17,7 +18,7 @@ from airflow_status_provider.errors import (
     RemoteUnavailable,
     RequestRejected,
 )
-from airflow_status_provider.protocols.reading import UNPRINTABLE, parsed
+from airflow_status_provider.protocols.reading import UNPRINTABLE, parsed, text
 
 MAX_ID_LENGTH = 512
 
@@ -330,6 +331,25 @@ def check(response: Response) -> None:
     if 300 <= status < 400:
         raise RemoteUnavailable(f"{said} (a redirect, which is never followed; is the host right?)")
     raise RequestRejected(said, status)
+
+
+def same_id(one: str, other: str) -> bool:
+    """Whether two ids are the same; a UUID may be written in several ways."""
+    if one == other:
+        return True
+    try:
+        return uuid.UUID(one) == uuid.UUID(other)
+    except ValueError:
+        return False
+
+
+def confirm(what: str, asked: str | None, *echoed: object) -> None:
+    """Refuse an answer that names another id than it was asked about: it was mixed up on its way (a cache, a
+    proxy, a race), and is no answer. An id that is not echoed, or was not asked about, says nothing."""
+    for value in echoed:
+        told = text(value)
+        if told is not None and asked is not None and not same_id(told, asked):
+            raise RemoteUnavailable(f"the answer is about another {what}")
 
 
 def phase_of(table: Mapping[str, Phase], status: str) -> tuple[Phase, bool]:

@@ -35,6 +35,7 @@ from airflow_status_provider.protocols.model import (
     Update,
     check,
     complaint,
+    confirm,
     graded,
     phase_of,
     plain,
@@ -70,6 +71,7 @@ class OrganizeKind(JobKind):
 
     def read_status(self, job_id: str, response: Response) -> Update:
         body = unwrap(response.object())
+        confirm(self.noun, job_id, _id(body))
         if reading.word(body.get("status")) is None:
             raise RemoteUnavailable("the job's answer has no status")
         return read_job(job_id, body)
@@ -176,9 +178,7 @@ class ClientStream:
     def read_frame(self, raw: str | bytes) -> Heard:
         frame = reading.frame(raw)
         word = frame.get("type")
-        job_id = next(
-            (found for name in ("jobId", "job_id", "id") if (found := reading.text(frame.get(name)))), None
-        )
+        job_id = _id(frame)
         if word == "subscribed":
             return Heard(proof=True)
         if word == "file_uploaded":
@@ -271,6 +271,8 @@ def execute(
         if job_id is None:
             check(answer)
         answer = yield Request(method="POST", path="/organize/execute", json={"job_id": job_id})
+        check(answer)
+        confirm(ORGANIZE.noun, job_id, _job_id(answer))
     return _started(answer)
 
 
@@ -293,9 +295,12 @@ def _scanned_job(scanned: Response) -> str | None:
 
 
 def _job_id(response: Response) -> str | None:
-    body = unwrap(response.object())
+    return _id(unwrap(response.object()))
+
+
+def _id(told: Mapping[str, Any]) -> str | None:
     return next(
-        (found for name in ("job_id", "jobId", "id") if (found := reading.text(body.get(name)))), None
+        (found for name in ("jobId", "job_id", "id") if (found := reading.text(told.get(name)))), None
     )
 
 
@@ -312,7 +317,9 @@ def _started(answer: Response) -> Update:
 def cancel(job_id: str) -> Conversation[None]:
     """Only the newest generation has it, and only for jobs not yet running; others answer 404 or 405."""
     path = f"/organize/jobs/{segment(job_id)}/cancel"
-    check((yield Request(method="POST", path=path, json={"expected_revision": None}, repeatable=True)))
+    answer = yield Request(method="POST", path=path, json={"expected_revision": None}, repeatable=True)
+    check(answer)
+    confirm(ORGANIZE.noun, job_id, _id(reading.frame(answer.body)))
 
 
 class PasswordLogin:

@@ -26,6 +26,7 @@ from airflow_status_provider.protocols.model import (
     Update,
     check,
     complaint,
+    confirm,
     graded,
     phase_of,
     plain,
@@ -59,6 +60,7 @@ class BatchKind(JobKind):
 
     def read_status(self, job_id: str, response: Response) -> Update:
         body = response.object()
+        confirm(self.noun, job_id, body.get("job_id"))
         status = reading.word(body.get("status"))
         if status is None:
             raise RemoteUnavailable("the batch's answer has no status")
@@ -206,11 +208,12 @@ def _ask(job_id: str, status: str = "", message: str | None = None) -> Update:
     )
 
 
-def read_catchup(frames: Iterable[str | bytes]) -> list[TaggerDocument] | None:
-    """The documents in the first catchup of these frames; None if there is none."""
+def read_catchup(frames: Iterable[str | bytes], job_id: str | None = None) -> list[TaggerDocument] | None:
+    """The documents in the first catchup of these frames, which are this batch's; None if there is none."""
     for raw in frames:
         frame = reading.frame(raw)
         if frame.get("type") == "catchup":
+            confirm(BATCH.noun, job_id, frame.get("job_id"))
             return read_rows(frame.get("results"))
     return None
 
@@ -223,6 +226,7 @@ def start(
     if job_id is not None:
         body["job_id"] = job_id
     answer = (yield Request(method="POST", path="/batch/start", json=body)).object()
+    confirm(BATCH.noun, job_id, answer.get("job_id"))
     started = reading.text(answer.get("job_id")) or job_id
     if started is None:
         raise RemoteUnavailable("the service took the batch but named no job_id")
@@ -237,7 +241,9 @@ def start(
 
 def cancel(job_id: str) -> Conversation[None]:
     """``POST /api/batch/jobs/{id}/cancel``: a request; it takes effect after the current document."""
-    check((yield Request(method="POST", path=f"/batch/jobs/{segment(job_id)}/cancel", repeatable=True)))
+    answer = yield Request(method="POST", path=f"/batch/jobs/{segment(job_id)}/cancel", repeatable=True)
+    check(answer)
+    confirm(BATCH.noun, job_id, reading.frame(answer.body).get("job_id"))
 
 
 class PasswordLogin:

@@ -242,12 +242,13 @@ class Stream:
 
     async def _take(self, raw: str | bytes) -> None:
         heard = self._protocol.read_frame(raw)
-        if heard.proof:
+        # a job's own socket speaks of this job only: what it says of another proves nothing either
+        mine = [update for update in heard.updates if self._protocol.key(update.job_id) == self.key]
+        if heard.proof and (mine or not heard.updates):
             self.delivery.confirm()
             self._up()
-        for update in heard.updates:
-            if self._protocol.key(update.job_id) == self.key:  # a job's own socket speaks of this job only
-                await self.deliver(update)
+        for update in mine:
+            await self.deliver(update)
         if heard.event and self._watches and self._repeats.is_news(heard.event, time.monotonic()):
             for watch in self._watches:
                 watch.hear(heard.event)

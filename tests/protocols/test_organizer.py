@@ -417,8 +417,8 @@ def test_starting_the_documented_way(status: int) -> None:
 @pytest.mark.parametrize("name", ["job_id", "jobId", "id"])
 def test_a_scans_job_has_three_names(name: str) -> None:
     """The scan's job is found under each name, enveloped or flat."""
-    requests, _ = carry(organizer.execute("/in", None, {}), UNFIT, answer({name: "j"}), EXECUTED)
-    assert requests[-1].json == {"job_id": "j"}
+    requests, _ = carry(organizer.execute("/in", None, {}), UNFIT, answer({name: "job_123"}), EXECUTED)
+    assert requests[-1].json == {"job_id": "job_123"}
 
 
 @pytest.mark.parametrize(
