@@ -86,6 +86,20 @@ def asset_state_store(watcher: object) -> Any:
     return getattr(watcher, "asset_state_store", None)
 
 
+def listeners(event: str) -> list[Any]:
+    """Who is called when a worker reports an event of a task instance's; nobody where Airflow cannot load
+    its listeners."""
+    try:
+        try:  # 3.2
+            from airflow.sdk.listener import get_listener_manager
+        except ImportError:
+            from airflow.listeners.listener import get_listener_manager  # type: ignore[assignment]
+        called = getattr(get_listener_manager().hook, event, None)
+    except Exception:  # noqa: BLE001 - Airflow logs it and goes on, too
+        return []
+    return [] if called is None else list(called.get_hookimpls())
+
+
 def stats() -> Any:
     """Airflow's metrics, wherever this release has them; None where it has none."""
     try:

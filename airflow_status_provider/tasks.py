@@ -1,9 +1,7 @@
 """What sensors and operators share: check before deferring, defer, and end in the same ``finish``.
 
-When a task may end from its trigger: whenever nothing of it needs a worker. A worker is needed for asset
-outlets, callbacks, e-mails, a retry policy, ``post_execute``, ``multiple_outputs``, ``never_fail`` and a
-mapped downstream task; and, before Airflow 3.3.1, for a retry. A task that resumes is safe too (its trigger
-holds the event), but slower and dearer.
+A task ends from its trigger whenever nothing of it needs a worker (``workers.py``); before Airflow 3.3.1 a
+retry does. A task that resumes is safe too (its trigger holds the event), but slower and dearer.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, AirflowTaskTimeout, BaseOperator
 
-from airflow_status_provider import compat, instances
+from airflow_status_provider import compat, instances, workers
 from airflow_status_provider.compat import TaskDeferralError, TaskDeferralTimeout
 from airflow_status_provider.errors import (
     GOES_ON,
@@ -43,20 +41,6 @@ if TYPE_CHECKING:
 
 #: the framework's own deferral timeout comes so many seconds after ours, which reads once more before
 BACKSTOP = 120.0
-
-#: fields of a task that only a worker can do justice to
-_WORKERS = (
-    "outlets",
-    "on_success_callback",
-    "on_failure_callback",
-    "on_retry_callback",
-    "on_skipped_callback",
-    "email",
-    "retry_policy",
-    "multiple_outputs",
-    "never_fail",
-    "_post_execute_hook",
-)
 
 
 def positive(name: str, value: object) -> float:
@@ -105,6 +89,9 @@ class WaitingTask(BaseOperator):
     deferrable: bool
     end_from_trigger: bool | None
     fail_on_partial: bool
+
+    #: whether the task keeps a record in Airflow's task state store
+    remembers: ClassVar[bool] = False
 
     #: what becomes of the remote job when its time is over: "leave" or "cancel"
     on_timeout: str = "leave"
@@ -245,7 +232,7 @@ class WaitingTask(BaseOperator):
                     deadline=deadline.at,
                 ),
             )
-        end = self._ends_from_trigger(context)
+        end, why = self.ends_from_trigger()
         trigger = self.trigger_class(
             conn_id=self.conn_id,
             job_id=job_id,
@@ -260,7 +247,8 @@ class WaitingTask(BaseOperator):
         )
         name = self.hook().describe(job_id, self.kind)
         until = datetime.fromtimestamp(deadline.at, tz=UTC).strftime("%Y-%m-%d %H:%M:%S")
-        self.log.info("%s: waiting in the triggerer, until %s UTC at the latest", name, until)
+        ends = f"; it ends on a worker: {why}" if why else ""
+        self.log.info("%s: waiting in the triggerer, until %s UTC at the latest%s", name, until, ends)
         self.defer(
             trigger=trigger,
             method_name="execute_complete",
@@ -288,16 +276,14 @@ class WaitingTask(BaseOperator):
     def _cancels_on_kill(self) -> bool:
         return False
 
-    def _ends_from_trigger(self, context: Context) -> bool:
+    def ends_from_trigger(self) -> tuple[bool, str]:
+        """Whether the trigger ends this task, and if it does not although nobody forbade it, why."""
         if self.retries and not compat.RETRIES_FROM_TRIGGER:
-            return False
+            return False, "this Airflow retries no task that fails from its trigger"
         if self.end_from_trigger is not None:
-            return self.end_from_trigger
-        return not (self._wants_worker() or any(True for _ in self.iter_mapped_dependants()))
-
-    def _wants_worker(self) -> bool:
-        wanted = any(getattr(self, name, None) for name in _WORKERS)
-        return wanted or type(self).post_execute is not BaseOperator.post_execute
+            return self.end_from_trigger, ""
+        why = workers.to_end(self)
+        return not why, why
 
     # -- the end
 

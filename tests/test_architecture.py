@@ -45,9 +45,11 @@ BELOW: dict[str, set[str]] = {
     },
     "watchers": {"compat", "hooks", "outcomes", "waiting", "transport", "protocols", "errors"},
     "queues": {"watchers"},
+    "workers": {"compat"},
     "tasks": {
         "compat",
         "instances",
+        "workers",
         "triggers",
         "hooks",
         "outcomes",
@@ -57,7 +59,7 @@ BELOW: dict[str, set[str]] = {
         "errors",
     },
     "sensors": {
-        "compat",
+        "workers",
         "tasks",
         "triggers",
         "hooks",
@@ -103,6 +105,7 @@ WITHOUT: dict[str, set[str]] = {
     "triggers": NETWORK,
     "watchers": NETWORK,
     "queues": NETWORK,
+    "workers": {"asyncio", *NETWORK},
     "tasks": NETWORK,
     "sensors": NETWORK,
     "operators": NETWORK,

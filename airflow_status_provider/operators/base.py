@@ -86,6 +86,7 @@ class StatusOperator(WaitingTask):
     """
 
     with_result: ClassVar[bool] = True
+    remembers: ClassVar[bool] = True
 
     def __init__(
         self,

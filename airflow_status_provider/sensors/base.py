@@ -13,11 +13,10 @@ from airflow.providers.common.compat.sdk import (
     AirflowTaskTimeout,
     BaseSensorOperator,
     PokeReturnValue,
-    XComArg,
 )
 from airflow.triggers.base import StartTriggerArgs
 
-from airflow_status_provider import compat
+from airflow_status_provider import workers
 from airflow_status_provider.errors import (
     GOES_ON,
     ExecutionTimeout,
@@ -40,6 +39,14 @@ if TYPE_CHECKING:
     from airflow_status_provider.protocols.model import Update
 
 
+class _StartTriggerArgs:
+    """A sensor's ``start_trigger_args``, found when its DAG is serialized: its fields, its DAG and the tasks
+    behind it are all set by then."""
+
+    def __get__(self, sensor: StatusSensor | None, cls: type[StatusSensor]) -> StartTriggerArgs | None:
+        return None if sensor is None else sensor._start_trigger_args()
+
+
 class StatusSensor(WaitingTask, BaseSensorOperator):
     """Waits for a job and succeeds when it has ended well.
 
@@ -60,8 +67,8 @@ class StatusSensor(WaitingTask, BaseSensorOperator):
         retries.
     :param fail_on_partial: fail when the job succeeded with failures inside.
     :param start_from_trigger: begin in the triggerer, too, so that no worker is needed at all. Nothing is
-        checked before. Mapped tasks, and those whose id is another task's output, begin on a worker all
-        the same.
+        checked before. Mapped tasks, and those of which that would leave something out (``workers.py``),
+        begin on a worker all the same.
     :raises RemoteJobFailed: the job failed; with the service's own text.
     :raises RemoteJobCancelled: somebody cancelled or deleted it.
     :raises RemoteJobLost: the service no longer knows it.
@@ -100,24 +107,15 @@ class StatusSensor(WaitingTask, BaseSensorOperator):
         self.end_from_trigger = end_from_trigger
         self.fail_on_partial = fail_on_partial
 
-    def _validate_start_from_trigger_kwargs(self) -> None:
-        # called after every ``__init__``: the outermost has set all fields
-        fields = {"conn_id": self.conn_field, "job_id": self.id_field, **self.option_fields}
-        if self.start_from_trigger and all(hasattr(self, field) for field in fields.values()):
-            # while it renders, a triggerer cannot ask for another task's output: it would wait for ever
-            values = [getattr(self, field) for field in fields.values()]
-            needs_worker = any(isinstance(value, XComArg) or "xcom" in str(value) for value in values)
-            self.start_trigger_args = None if needs_worker else self._start_trigger_args(fields)
-        super()._validate_start_from_trigger_kwargs()  # type: ignore[no-untyped-call]
+    start_trigger_args = _StartTriggerArgs()
 
-    def _start_trigger_args(self, fields: dict[str, str]) -> StartTriggerArgs:
+    def _start_trigger_args(self) -> StartTriggerArgs | None:
         """For the scheduler, which begins the wait without a worker; the triggerer renders the fields."""
-        if self.retries and not compat.RETRIES_FROM_TRIGGER:
-            needs_worker = True
-        elif self.end_from_trigger is None:
-            needs_worker = self._wants_worker()
-        else:
-            needs_worker = not self.end_from_trigger
+        fields = {"conn_id": self.conn_field, "job_id": self.id_field, **self.option_fields}
+        if not self.start_from_trigger or not all(hasattr(self, field) for field in fields.values()):
+            return None  # or asked for by Airflow before its constructor is through
+        if workers.to_begin(self, [getattr(self, field) for field in fields.values()]):
+            return None
         within = self.earlier(self.seconds_to_wait(), 0.0)
         cls = self.trigger_class
         return StartTriggerArgs(
@@ -127,7 +125,7 @@ class StatusSensor(WaitingTask, BaseSensorOperator):
                 "fields": fields,
                 "within": within.at,
                 "of_execution": within.of_execution,
-                "end_from_trigger": not needs_worker,
+                "end_from_trigger": self.ends_from_trigger()[0],
                 **self._trigger_kwargs(),
             },
             next_method="execute_complete",

@@ -19,8 +19,9 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import jinja2
 from airflow.providers.common.compat.sdk import XCom, conf
 from airflow.triggers.base import (
     BaseTrigger,
@@ -46,12 +47,15 @@ from airflow_status_provider.hooks.base import StatusHook, Stopped
 from airflow_status_provider.outcomes import VERSION, ending_error, failure_payload, wait_record, with_wait
 from airflow_status_provider.protocols import reading
 from airflow_status_provider.protocols.jobs import JobKind
-from airflow_status_provider.protocols.model import Update, clean_id
+from airflow_status_provider.protocols.model import Update, clean_id, plain
 from airflow_status_provider.transport.backoff import full_jitter
 from airflow_status_provider.transport.endpoint import Endpoint
 from airflow_status_provider.triggers import progress
 from airflow_status_provider.waiting.wait import wait
 from airflow_status_provider.waiting.waiter import Outcome
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
 
 #: a larger result is fetched by the worker instead of going through the triggerer
 SMALL_RESULT = 64 * 1024
@@ -163,6 +167,7 @@ class StatusTrigger(BaseTrigger):
         if isinstance(fields, dict):
             # the triggerer renders attributes
             self.__dict__ |= {name: value for name, value in unknown.items() if not hasattr(self, name)}
+        self._unrendered = ""
         self._begun = 0.0
         # from here on a kill has nothing to cancel
         self._ended = False
@@ -214,10 +219,22 @@ class StatusTrigger(BaseTrigger):
 
     # -- waiting
 
+    def render_template_fields(self, context: Context, jinja_env: jinja2.Environment | None = None) -> None:
+        """As a worker does: Airflow's own would render what is unknown to nothing, and another job be waited
+        for. What cannot be rendered is said by ``run``."""
+        strict = (jinja_env or self.get_template_env()).overlay(undefined=jinja2.StrictUndefined)
+        try:
+            super().render_template_fields(context, strict)
+        except Exception as error:  # noqa: BLE001 - whatever a template may do
+            said = plain(str(error)) or type(error).__name__
+            self._unrendered = f"a field cannot be rendered ({said})"
+
     def _take_fields(self) -> None:
         """A wait that the scheduler began: by now the task's fields are rendered."""
         if self.fields is None:
             return
+        if self._unrendered:
+            raise InvalidInput(self._unrendered)
         within = reading.number(self.within)
         if not isinstance(self.fields, dict) or within is None:
             raise InvalidInput("the trigger's fields must be an object, and within a number of seconds")

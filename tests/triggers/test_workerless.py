@@ -7,8 +7,10 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
+import jinja2
 import pytest
-from airflow.sdk import DAG, BaseOperator
+from airflow.sdk import DAG, Asset, BaseOperator
+from airflow.serialization.serialized_objects import DagSerialization
 from airflow.triggers.base import TaskFailedEvent
 
 from airflow_status_provider import compat
@@ -16,6 +18,7 @@ from airflow_status_provider.errors import InvalidInput
 from airflow_status_provider.sensors.areal import ArealCopilotSensor, ArealDocumentSensor
 from airflow_status_provider.sensors.organizer import OrganizerJobSensor
 from airflow_status_provider.triggers.areal import ArealDocumentTrigger
+from airflow_status_provider.triggers.organizer import OrganizerJobTrigger
 from tests.triggers.conftest import Connect, events, payload
 from tests.versions import START_FROM_TRIGGER
 
@@ -113,3 +116,135 @@ async def test_an_id_that_renders_to_nothing_is_said_to_be_missing_and_where(con
     fields = {"conn_id": "areal_conn_id", "job_id": "document_id"}
     told = await payload(ArealDocumentTrigger(within=5, fields=fields, areal_conn_id="here", document_id=""))
     assert told["error"]["message"].startswith("Areal (connection 'here'): the document id is empty")
+
+
+def nothing(context: Any) -> None:
+    """A callback."""
+
+
+class Printing(BaseOperator):
+    def __init__(self, *, what: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.what = what
+
+
+class OwnExecute(OrganizerJobSensor):
+    def execute(self, context: Any) -> Any:
+        raise RuntimeError("must not be left out")
+
+
+class OwnEnd(OrganizerJobSensor):
+    def finish(self, *arguments: Any) -> Any:
+        raise RuntimeError("must not be left out")
+
+
+def begun(sensor: type[Any] = OrganizerJobSensor, /, **arguments: Any) -> Any:
+    """What the scheduler reads of a task, in whose DAG there are a macro and a filter."""
+    macros, filters = {"prefix": "batch", "ds": "mine"}, {"low": str.lower}
+    with DAG("d", schedule=None, user_defined_macros=macros, user_defined_filters=filters) as dag:
+        sensor(**{"task_id": "t", "job_id": "1", "start_from_trigger": True, **arguments})
+    (task,) = DagSerialization.from_dict(DagSerialization.to_dict(dag)).tasks
+    return task.start_trigger_args
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"pre_execute": nothing},
+        {"on_execute_callback": nothing},
+        {"inlets": [Asset("raw")]},
+        {"outlets": [Asset("done")]},
+        {"sensor": OwnExecute},
+        {"sensor": OwnEnd},
+    ],
+    ids=lambda arguments: " ".join(
+        f"{name} {getattr(value, '__name__', '')}" for name, value in arguments.items()
+    ),
+)
+def test_what_runs_before_a_wait_needs_a_worker(arguments: dict[str, Any]) -> None:
+    """Airflow would leave it out silently."""
+    sensor = arguments.pop("sensor", OrganizerJobSensor)
+    assert begun(sensor, **arguments) is None
+    assert begun() is not None
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "job-1",
+        "{{ run_id }}",
+        "{{ dag_run.conf['job'] }}-{{ params.get('job', 1) }}",
+        "{{ logical_date | ds_nodash }} {{ macros.ds_add('2026-01-01', 5) }}",
+        "{{ dag.dag_id }}.{{ task.task_id }}.{{ ti.try_number }}",
+        "{% for job in dag_run.conf.jobs %}{{ loop.index }}{{ job }}{% endfor %}",
+        "the xcom of {{ run_id }}",
+        "{{ params.xcom_job }}",
+    ],
+)
+def test_templates_that_a_triggerer_renders(template: str) -> None:
+    """They are told by what they use, not by words in them."""
+    assert begun(job_id=template) is not None
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ prefix }}-{{ run_id }}",
+        "{{ ds }}",
+        "{{ run_id | low }}",
+        "{{ [run_id] | map('low') | first }}",
+        "{{ ti.xcom_pull('before') }}",
+        "{{ (ti if ti else 0).xcom_pull('before') }}",
+        "{{ var.value.job }}",
+        "{{ conn.tagger_default.host }}",
+        "{{ task_state_store.get('job') }}",
+        "{{ prev_start_date_success }}",
+        "{{ task.job_ids }}",
+        "{{ dag.params_of_mine }}",
+        "{{ unheard_of }}",
+        "{{ run_id | unheard_of }}",
+        "{% include 'id.txt' %}",
+        "{{ broken",
+    ],
+)
+def test_templates_that_only_a_worker_renders(template: str) -> None:
+    """The DAG's own macros and filters are not serialized, and a triggerer's loop cannot wait for answers."""
+    assert begun(job_id=template) is None
+
+
+def test_a_dag_with_another_jinja_needs_a_worker() -> None:
+    """Neither its settings nor its rule for what is undefined are serialized."""
+    for odd in (
+        {"jinja_environment_kwargs": {"trim_blocks": True}},
+        {"template_undefined": jinja2.Undefined},
+    ):
+        with DAG("d", schedule=None, **odd):
+            sensor = OrganizerJobSensor(task_id="t", job_id="{{ run_id }}", start_from_trigger=True)
+            assert sensor.start_trigger_args is None
+            plain = OrganizerJobSensor(task_id="p", job_id="1", start_from_trigger=True)
+            assert plain.start_trigger_args is not None
+
+
+def test_what_is_set_after_the_task_was_made_counts() -> None:
+    """The tasks behind it, its callbacks and what a cluster policy changes are known when the DAG is read."""
+    with DAG("d", schedule=None):
+        sensor = OrganizerJobSensor(task_id="t", job_id="1", start_from_trigger=True)
+        assert kwargs_of(sensor)["end_from_trigger"] is True
+        Printing.partial(task_id="each").expand(what=sensor.output)
+    assert kwargs_of(sensor)["end_from_trigger"] is False
+    sensor.on_execute_callback = [nothing]
+    assert sensor.start_trigger_args is None
+
+
+@START_FROM_TRIGGER
+async def test_what_is_undefined_is_no_id() -> None:
+    """Airflow's triggerer renders it to nothing, and ``batch-`` may be somebody else's job."""
+    sensor = OrganizerJobSensor(
+        task_id="t", job_id="batch-{{ dag_run.conf['jop'] }}", start_from_trigger=True
+    )
+    trigger = OrganizerJobTrigger(**kwargs_of(sensor) | {"end_from_trigger": False})
+    trigger.template_fields = ("job_id",)
+    trigger.render_template_fields({"dag_run": SimpleNamespace(conf={})})  # type: ignore[typeddict-item]
+    told = await payload(trigger)
+    assert told["error"]["type"] == "InvalidInput"
+    assert "'dict object' has no attribute 'jop'" in told["error"]["message"]
