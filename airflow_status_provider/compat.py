@@ -26,7 +26,9 @@ except ImportError:
     from airflow.exceptions import TaskDeferralError, TaskDeferralTimeout  # type: ignore[no-redef]
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from datetime import timedelta
+
+    from airflow.sdk import Context, RetryDecision
 
 __all__ = ["TaskDeferralError", "TaskDeferralTimeout"]  # what it hands on
 
@@ -69,6 +71,13 @@ RESCHEDULES = RETRY_POLICIES and hasattr(airflow_sdk.RetryAction, "RESCHEDULE")
 #: 3.4: a clear discards the task state store, unless its ``keep_task_state`` asks otherwise; before, the
 #: store outlives every clear, so a kept record says nothing of what the user wants
 CLEARS_DISCARD_STATE = RELEASE >= (3, 4)
+
+
+def reschedule(delay: timedelta | None, within: timedelta, reason: str) -> RetryDecision:
+    """Where ``RESCHEDULES``: the decision to run a task again without using a try."""
+    make: Any = airflow_sdk.RetryDecision
+    decision: RetryDecision = make.reschedule(delay, reschedule_timeout=within, reason=reason)
+    return decision
 
 
 def trigger_xcoms() -> bool:

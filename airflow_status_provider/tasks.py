@@ -11,7 +11,7 @@ import contextlib
 import time
 from collections.abc import Coroutine, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, AirflowTaskTimeout, BaseOperator
 
@@ -42,6 +42,11 @@ if TYPE_CHECKING:
 #: the framework's own deferral timeout comes so many seconds after ours, which reads once more before
 BACKSTOP = 120.0
 
+#: seconds for which a worker tries to reach a service where the retry policy reschedules the task then
+RESCHEDULE_PATIENCE = 5.0
+
+H = TypeVar("H", bound=StatusHook)
+
 
 def positive(name: str, value: object) -> float:
     if isinstance(value, timedelta):
@@ -51,6 +56,13 @@ def positive(name: str, value: object) -> float:
             f"{name} must be a positive number of seconds, at most {LONGEST:.0e}, not {value!r}"
         )
     return float(value)
+
+
+def reschedules(policy: object) -> bool:
+    """Whether a task with this retry policy is run again later, for free, when its service is away."""
+    if (several := getattr(policy, "policies", None)) is not None:  # Airflow's ChainRetryPolicy
+        return any(map(reschedules, several))
+    return getattr(policy, "wait_for_service", None) is not None
 
 
 def stalling(kind: JobKind, value: object) -> float | None:
@@ -104,8 +116,14 @@ class WaitingTask(BaseOperator):
         return str(getattr(self, self.conn_field))
 
     def hook(self) -> StatusHook:
-        hook = self.hook_class(self.conn_id)
+        return self.hook_of(self.hook_class)
+
+    def hook_of(self, hook_class: type[H]) -> H:
+        """The task's hook, as its own class: it tries to reach the service for as long as this task may."""
+        hook = hook_class(self.conn_id)
         hook.patience = self.seconds_to_wait()
+        if reschedules(getattr(self, "retry_policy", None)):
+            hook.patience = min(hook.patience, RESCHEDULE_PATIENCE)
         return hook
 
     def seconds_to_wait(self) -> float:

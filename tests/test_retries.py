@@ -5,17 +5,25 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from airflow_status_provider import errors
-from airflow_status_provider.errors import RateLimited, RemoteJobError, RemoteJobPartial, StatusProviderError
+from airflow_status_provider import compat, errors, tasks
+from airflow_status_provider.errors import (
+    InvalidInput,
+    RateLimited,
+    RemoteJobError,
+    RemoteJobPartial,
+    StatusProviderError,
+)
 from airflow_status_provider.hooks import base as hooks
+from airflow_status_provider.hooks.tagger import TaggerHook
 from airflow_status_provider.operators.tagger import TaggerBatchOperator
 from airflow_status_provider.simulator import SimulatorThread
 from tests.harness import Task, hurried  # noqa: F401
-from tests.versions import AIRFLOW, RETRY_POLICIES
+from tests.versions import AIRFLOW, RETRY_POLICIES, needs_airflow
 
 if AIRFLOW >= (3, 3):
     from airflow.sdk import RetryAction
@@ -130,3 +138,97 @@ def test_a_pause_without_an_end_is_airflows() -> None:
     """Where the service says "later" and not when, the task's own delay holds."""
     assert RemoteJobRetryPolicy().evaluate(RateLimited("x"), 1, 3).retry_delay is None
     assert RemoteJobRetryPolicy().evaluate(RateLimited("x", 7.0), 1, 3).retry_delay == timedelta(seconds=7)
+
+
+# -- a service that is away takes no try (Airflow 3.4)
+
+NEEDS_RESCHEDULE = needs_airflow("3.4", "retry policies that reschedule")
+
+
+@pytest.fixture
+def rescheduling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An Airflow whose retry policies can reschedule, as far as a policy sees it."""
+    if compat.RESCHEDULES:
+        return
+    monkeypatch.setattr(compat, "RESCHEDULES", True)
+
+    def reschedule(delay: timedelta | None, within: timedelta, reason: str) -> Any:
+        action = SimpleNamespace(value="reschedule")
+        return SimpleNamespace(action=action, retry_delay=delay, reschedule_timeout=within, reason=reason)
+
+    monkeypatch.setattr(compat, "reschedule", reschedule)
+
+
+def test_before_airflow_3_4_waiting_for_a_service_is_refused_in_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A Dag that counts on it says so when it is read, rather than use its tries up."""
+    monkeypatch.setattr(compat, "RESCHEDULES", False)
+    with pytest.raises(InvalidInput, match="wait_for_service needs Airflow 3.4 or newer"):
+        RemoteJobRetryPolicy(wait_for_service=timedelta(hours=1))
+
+
+@pytest.mark.usefixtures("rescheduling")
+@pytest.mark.parametrize("odd", [0, -1, timedelta(), True, "1h", float("nan"), 1e300])
+def test_a_time_that_cannot_be_right_is_refused(odd: Any) -> None:
+    """When the Dag is read."""
+    with pytest.raises(InvalidInput, match="wait_for_service must be a positive timedelta or seconds"):
+        RemoteJobRetryPolicy(wait_for_service=odd)
+
+
+@pytest.mark.usefixtures("rescheduling")
+@pytest.mark.parametrize("kind", [errors.RemoteUnavailable, errors.NotSent, errors.RateLimited])
+@pytest.mark.parametrize("wait", [timedelta(hours=1), 3600, 3600.0])
+def test_a_service_that_is_away_is_rescheduled(kind: type[StatusProviderError], wait: Any) -> None:
+    """For as long as the policy says, with the task's own delay or the service's, and a short reason."""
+    policy = RemoteJobRetryPolicy(wait_for_service=wait)
+    decision: Any = policy.evaluate(kind("x"), 1, 0)
+    assert decision.action.value == "reschedule"
+    assert (decision.retry_delay, decision.reschedule_timeout) == (None, timedelta(hours=1))
+    assert decision.reason
+    assert len(decision.reason) < 100
+    asked = policy.evaluate(RateLimited("x", 7.0), 1, 0)
+    assert (asked.action.value, asked.retry_delay) == ("reschedule", timedelta(seconds=7))
+
+
+@pytest.mark.usefixtures("rescheduling")
+def test_nothing_else_is_rescheduled() -> None:
+    """Least of all a start that may have happened: everything else is decided as without the wait."""
+    patient, plain = RemoteJobRetryPolicy(wait_for_service=60), RemoteJobRetryPolicy()
+    kinds = [
+        kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, BaseException)
+    ]
+    assert errors.StartUncertain in kinds
+    for kind in kinds:
+        if not issubclass(kind, errors.RemoteUnavailable):
+            assert patient.evaluate(kind("x"), 1, 3) == plain.evaluate(kind("x"), 1, 3)
+
+
+@pytest.mark.usefixtures("rescheduling")
+@pytest.mark.parametrize("chained", [False, True])
+def test_a_worker_is_not_held_meanwhile(chained: bool) -> None:
+    """Every hook of such a task gives up within seconds, where others try on for two minutes."""
+    policy: Any = RemoteJobRetryPolicy(wait_for_service=60)
+    if chained:  # Airflow's ChainRetryPolicy has them so
+        policy = SimpleNamespace(policies=[RemoteJobRetryPolicy(), policy])
+    task = TaggerBatchOperator(task_id="t", documents=DOCUMENTS)
+    assert task.hook().patience >= hooks.PATIENCE
+    task.retry_policy = policy
+    assert task.hook().patience == task.hook_of(TaggerHook).patience == 5.0
+
+
+@NEEDS_RESCHEDULE
+def test_a_service_that_comes_back_has_cost_no_try(
+    status_simulator: SimulatorThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow's own runner reschedules; when the service is there again, the same try starts the one job."""
+    monkeypatch.setattr(tasks, "RESCHEDULE_PATIENCE", 0.1)
+    tagger = status_simulator.simulator.tagger
+    tagger.script.seconds = 1
+    tagger.faults.down = True
+    task = batch(retry_policy=RemoteJobRetryPolicy(wait_for_service=60))
+    for _ in range(2):
+        assert task.run().state == "up_for_reschedule"
+    tagger.faults.down = False
+    assert task.complete().state == "success"
+    assert (task.try_number, len(tagger.starts)) == (1, 1)

@@ -36,7 +36,7 @@ class ArealOperator(StatusOperator):
     areal_conn_id: str
 
     def areal(self) -> ArealHook:
-        return ArealHook(self.areal_conn_id)
+        return self.hook_of(ArealHook)
 
     def places(self, document_ids: Iterable[object]) -> list[Place]:
         base = self.areal().endpoint().base

@@ -37,7 +37,7 @@ class HaidyOperator(StatusOperator):
     haidy_conn_id: str
 
     def haidy(self) -> HaidyHook:
-        return HaidyHook(self.haidy_conn_id)
+        return self.hook_of(HaidyHook)
 
     def start_once(self, memory: Memory, start: Callable[[], Update]) -> Started:
         with self.starting(memory):

@@ -77,7 +77,7 @@ class OrganizerOperator(StatusOperator):
             "dry_run": self.preview_only,
             "use_hardlinks": self.use_hardlinks,
         }
-        hook = OrganizerHook(self.organizer_conn_id)
+        hook = self.hook_of(OrganizerHook)
         ti: Any = context["ti"]
         # an earlier try's, if that was lost in its start
         key = (memory.recall() or {}).get("key") or f"airflow-{start_key(context, ti.try_number)}"

@@ -75,7 +75,7 @@ class TaggerBatchOperator(StatusOperator):
             raise InvalidInput("config must be an object")
 
     def start(self, context: Context, memory: Memory) -> Started:
-        hook = TaggerHook(self.tagger_conn_id)
+        hook = self.hook_of(TaggerHook)
         ti: Any = context["ti"]
         job_id = self.job_id or f"airflow-{start_key(context, ti.try_number)}"
         memory.keep(job_id=job_id, started=False)
