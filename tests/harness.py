@@ -41,6 +41,7 @@ from airflow.triggers.base import (
 )
 from pydantic import TypeAdapter
 
+from airflow_status_provider import compat
 from airflow_status_provider.errors import StatusProviderError
 from airflow_status_provider.protocols import areal, haidy, jobs, organizer
 from airflow_status_provider.triggers.base import DEFAULTS
@@ -426,8 +427,11 @@ class Task:
         assert self.slices[-1].state in ("up_for_retry", "failed"), self.slices[-1]
         self._next_try()
 
-    def clear(self) -> None:
-        """Somebody clears the task: the state store stays, ``max_tries`` goes up."""
+    def clear(self, *, keep_task_state: bool | None = None) -> None:
+        """Somebody clears the task: ``max_tries`` goes up. Airflow 3.4 discards the state store unless asked to
+        keep it; before, it stays."""
+        if not (not compat.CLEARS_DISCARD_STATE if keep_task_state is None else keep_task_state):
+            self.store.state.clear()
         self.max_tries = self.try_number + self._arguments["retries"]
         self._next_try()
 

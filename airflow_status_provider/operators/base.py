@@ -20,6 +20,7 @@ from airflow_status_provider import instances
 from airflow_status_provider.errors import (
     InvalidInput,
     NotFound,
+    RemoteJobCancelled,
     RemoteUnavailable,
     StartUncertain,
     StatusProviderError,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 #: seconds for which a killed worker tries to cancel its job; the supervisor then kills it for good
 KILL_PATIENCE = 4.0
+#: seconds within which a kill has surely ended a job: Tagger finishes its document, for at most 300 s
+KILL_TAKES = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,9 @@ class StatusOperator(WaitingTask):
 
     with_result: ClassVar[bool] = True
     remembers: ClassVar[bool] = True
+
+    #: Unix seconds at which this worker attached to a job from before a clear, which may be about to kill it
+    _kept_at: float = 0.0
 
     def __init__(
         self,
@@ -193,6 +199,8 @@ class StatusOperator(WaitingTask):
             raise error.at(self.hook().where) from None
         memory = Memory(context)
         attached = self._attach(memory)
+        if attached is None and (attached := self._attach_to_kept(memory)) and self._cancels_on_kill():
+            self._kept_at = time.time()
         started = self.start(context, memory) if attached is None else attached
         memory.keep(
             job_id=started.job_id,
@@ -200,6 +208,7 @@ class StatusOperator(WaitingTask):
             options=started.options,
             started=True,
             until=self.deadline(context, time.time()).at,
+            **({"kept_at": self._kept_at} if self._kept_at else {}),
         )
         self.announce(context, started)
         if attached is None:
@@ -208,7 +217,18 @@ class StatusOperator(WaitingTask):
             return self.finish(context, started.update, wait_record("first check", 0.0))
         # the service itself has named the job: unknown, it is only late
         seen = attached is not None or not self.kind.missing_grace
-        return self.wait_for(context, started.job_id, seen=seen, options=started.options)
+        try:
+            return self.wait_for(context, started.job_id, seen=seen, options=started.options)
+        except RemoteJobCancelled as error:
+            self._forget_killed(context, error)
+        return self.execute(context)
+
+    def execute_complete(self, context: Context, event: Any = None, job_id: str | None = None) -> Any:
+        try:
+            return super().execute_complete(context, event, job_id)
+        except RemoteJobCancelled as error:
+            self._forget_killed(context, error)
+        return self.execute(context)
 
     def announce(self, context: Context, started: Started) -> None:
         """The job's id, for everybody to see while it runs."""
@@ -249,6 +269,39 @@ class StatusOperator(WaitingTask):
             return found
         memory.forget()
         return None
+
+    def _attach_to_kept(self, memory: Memory) -> Started | None:
+        """The job from before a clear that kept the task's state, while it still runs."""
+        record = memory.kept()
+        found = self.find(record) if record else None
+        if record is None or found is None:
+            return None
+        options = {**found.options, **self.look_back_options()}
+        try:
+            if not record.get("started") and not self.happened(found):
+                return None
+            update = self.hook().get_status(found.job_id, kind=self.kind, **options)
+        except NotFound:
+            return None
+        if update.phase.ended:
+            return None
+        name = self.hook().describe(found.job_id, self.kind)
+        self.log.info("%s: started before a clear that kept the task's state, waiting on for it", name)
+        return found
+
+    def _forget_killed(self, context: Context, error: RemoteJobCancelled) -> None:
+        """A clear kills what it finds deferred, and a job may take long to obey: if one that was attached to
+        after a clear is cancelled soon, it was by that, and the task starts another. All else is raised."""
+        memory = Memory(context)
+        kept_at = (memory.recall() or {}).get("kept_at")
+        if not isinstance(kept_at, float) or time.time() - kept_at > KILL_TAKES:
+            raise error
+        self.log.info("%s: by the clear, so another one is started", error)
+        memory.forget()
+        self._kept_at = 0.0
+
+    def _ends_from_trigger(self, context: Context) -> bool:
+        return not self._kept_at and super()._ends_from_trigger(context)
 
     def _was_cancelled(self, record: dict[str, Any]) -> bool:
         """Whether an earlier try asked (or would have) for the job's end: it is not waited for any more."""

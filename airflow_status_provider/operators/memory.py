@@ -1,7 +1,8 @@
 """What an operator remembers of the job it started, over retries and crashes (Airflow's task state store).
 
-The store outlives a retry and a clear alike. ``max_tries`` tells them apart: Airflow raises it when a task is
-cleared and never otherwise. What was remembered before a clear is not this round's.
+The store outlives a retry; a clear, too, before Airflow 3.4, which discards it then unless the user keeps it.
+``max_tries`` tells a clear from a retry: Airflow raises it when a task is cleared and never otherwise. What
+was remembered before a clear is not this round's.
 """
 
 from __future__ import annotations
@@ -28,12 +29,17 @@ class Memory:
 
     def recall(self) -> dict[str, Any] | None:
         """What this round remembered last."""
-        if self._store is None:
-            return None
-        record = self._store.get(KEY)
-        if not isinstance(record, dict) or record.get("round") != self._round:
-            return None
-        return record
+        record = self._stored()
+        return record if record is not None and record.get("round") == self._round else None
+
+    def kept(self) -> dict[str, Any] | None:
+        """What an earlier round remembered, where a clear would have discarded it if it were not to count."""
+        record = self._stored() if compat.CLEARS_DISCARD_STATE else None
+        return record if record is not None and record.get("round") != self._round else None
+
+    def _stored(self) -> dict[str, Any] | None:
+        record = None if self._store is None else self._store.get(KEY)
+        return record if isinstance(record, dict) else None
 
     def keep(self, **record: Any) -> None:
         if self._store is None:
