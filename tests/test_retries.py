@@ -108,6 +108,7 @@ LEFT_TO_AIRFLOW = {
     "RemoteJobLost",
     "WaitTimeout",
     "WaitStalled",
+    "ExecutionTimeout",
     "StartUncertain",
 }
 
