@@ -300,8 +300,10 @@ class StatusOperator(WaitingTask):
         memory.forget()
         self._kept_at = 0.0
 
-    def _ends_from_trigger(self, context: Context) -> bool:
-        return not self._kept_at and super()._ends_from_trigger(context)
+    def ends_from_trigger(self) -> tuple[bool, str]:
+        if self._kept_at:
+            return False, "its job may be about to be cancelled by the clear"
+        return super().ends_from_trigger()
 
     def _was_cancelled(self, record: dict[str, Any]) -> bool:
         """Whether an earlier try asked (or would have) for the job's end: it is not waited for any more."""
