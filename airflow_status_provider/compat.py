@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow import __version__
 from airflow import sdk as airflow_sdk
-from airflow.providers.common.compat.sdk import XCom
+from airflow.providers.common.compat.sdk import XCom, conf
 
 try:  # 3.2
     from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
@@ -133,6 +133,11 @@ def watchers_take_queue() -> bool:
     from airflow.triggers.base import BaseEventTrigger
 
     return "queue" in inspect.signature(BaseEventTrigger.__init__).parameters
+
+
+def runs_per_event() -> bool:
+    """3.4: Airflow begins a Dag run for each asset event, unless ``[scheduler] batch_asset_events`` is on."""
+    return not conf.getboolean("scheduler", "batch_asset_events", fallback=True)
 
 
 def region(ti: Any) -> tuple[str, int] | None:

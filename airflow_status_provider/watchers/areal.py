@@ -25,6 +25,8 @@ class ArealEventTrigger(StreamEventTrigger):
     :param phases: pending, running, succeeded, partial, failed or cancelled: what such words mean.
     :param upload_session_id: only of these upload sessions.
     :param user_id: only of these users; copilot messages name none.
+    :param queue: the queue of triggerers that watch (Airflow 3.4), if ``[triggerer] queues_enabled`` is on;
+        by default those that have no queue.
     """
 
     hook_class = ArealHook
@@ -46,8 +48,9 @@ class ArealEventTrigger(StreamEventTrigger):
         phases: Collection[str] | str | None = None,
         upload_session_id: Collection[str] | str | None = None,
         user_id: Collection[str] | str | None = None,
+        queue: str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(queue)
         self.conn_id = areal_conn_id
         self.types = types
         self.statuses = statuses

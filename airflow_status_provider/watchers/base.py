@@ -9,7 +9,8 @@
    acknowledgement that they could pass on.
 4. Events are logged and stored: they carry no results.
 5. Airflow begins a run for the first event that it finds, and leaves those that come before it has done so
-   to the next run: so the last event of a burst comes a little later, that a run is begun for the rest.
+   to the next run: so the last event of a burst comes a little later, that a run is begun for the rest. From
+   3.4 on it begins a run for each event, by default, and nothing is held back.
 """
 
 from __future__ import annotations
@@ -58,8 +59,10 @@ class Watcher(BaseEventTrigger):
     #: as given, like all arguments: what a stored watcher brings need not be what is written there
     conn_id: Any
 
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+    def __init__(self, queue: str | None = None) -> None:
+        # not stored with the kwargs: Airflow reads the attribute where the DAG is read
+        super().__init__(**({"queue": queue} if compat.watchers_take_queue() else {}))  # type: ignore[no-untyped-call]
+        self._queue: object = queue
         self._complaint = ""
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -104,6 +107,12 @@ class Watcher(BaseEventTrigger):
 
     def _validate(self) -> None:
         clean_id(self.conn_id, "connection")
+        if self._queue is None:
+            return
+        if not compat.watchers_take_queue():
+            raise InvalidInput("queue needs Airflow 3.4 or newer: older ones give a watcher to any triggerer")
+        if not isinstance(self._queue, str) or not self._queue.strip():
+            raise InvalidInput(f"queue must be the name of a queue of triggerers, not {self._queue!r}")
 
     @abstractmethod
     def _events(self, endpoint: Endpoint) -> AsyncGenerator[Payload]: ...
@@ -184,6 +193,9 @@ class StreamEventTrigger(Watcher):
                     async with asyncio.timeout(None if held is None else free_at - time.monotonic()):
                         event = await watching.next()
                     if all(getattr(event, field) in words for field, words in wanted.items()):
+                        if compat.runs_per_event():
+                            yield self._payload(event)
+                            continue
                         if held is not None:
                             yield held
                             free_at = time.monotonic() + SPACE

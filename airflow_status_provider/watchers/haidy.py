@@ -19,6 +19,8 @@ class HaidyTaskEventTrigger(EndEventTrigger):
     :param haidy_conn_id: an Airflow connection of type ``haidy``.
     :param haidy_task_id: the task.
     :param poll_interval: seconds between status reads.
+    :param queue: the queue of triggerers that watch (Airflow 3.4), if ``[triggerer] queues_enabled`` is on;
+        by default those that have no queue.
     """
 
     kind = haidy.TASK
@@ -30,8 +32,9 @@ class HaidyTaskEventTrigger(EndEventTrigger):
         haidy_task_id: str,
         haidy_conn_id: str = HaidyHook.default_conn_name,
         poll_interval: float = DEFAULT_POLL_INTERVAL,
+        queue: str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(queue)
         self.conn_id = haidy_conn_id
         self.job_id = haidy_task_id
         self.poll_interval = poll_interval

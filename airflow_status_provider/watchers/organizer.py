@@ -24,6 +24,8 @@ class OrganizerEventTrigger(StreamEventTrigger):
     :param statuses: the service's own words, such as ``completed``.
     :param phases: pending, running, succeeded, partial, failed or cancelled: what such words mean.
     :param job_id: only of these jobs (or files).
+    :param queue: the queue of triggerers that watch (Airflow 3.4), if ``[triggerer] queues_enabled`` is on;
+        by default those that have no queue.
     """
 
     hook_class = OrganizerHook
@@ -43,8 +45,9 @@ class OrganizerEventTrigger(StreamEventTrigger):
         statuses: Collection[str] | str | None = None,
         phases: Collection[str] | str | None = None,
         job_id: Collection[str] | str | None = None,
+        queue: str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(queue)
         self.conn_id = organizer_conn_id
         self.types = types
         self.statuses = statuses

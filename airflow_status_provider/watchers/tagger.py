@@ -19,6 +19,8 @@ class TaggerBatchEventTrigger(EndEventTrigger):
     :param tagger_conn_id: an Airflow connection of type ``tagger``.
     :param job_id: the batch; ids may be chosen before the start.
     :param poll_interval: seconds between status reads while no socket evidently works.
+    :param queue: the queue of triggerers that watch (Airflow 3.4), if ``[triggerer] queues_enabled`` is on;
+        by default those that have no queue.
     """
 
     kind = tagger.BATCH
@@ -30,8 +32,9 @@ class TaggerBatchEventTrigger(EndEventTrigger):
         job_id: str,
         tagger_conn_id: str = TaggerHook.default_conn_name,
         poll_interval: float = DEFAULT_POLL_INTERVAL,
+        queue: str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(queue)
         self.conn_id = tagger_conn_id
         self.job_id = job_id
         self.poll_interval = poll_interval
