@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -83,3 +85,39 @@ def test_texts_of_services_stay_texts(name: str) -> None:
     """No way of JavaScript's to make markup or code of a text is used."""
     ways = r"(inner|outer)HTML|insertAdjacent|document\.write|eval\(|Function\(|srcdoc|DOMParser|Fragment\("
     assert not re.search(ways, (STATIC / name).read_text())
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+def test_a_progress_of_other_types_breaks_nothing() -> None:
+    """Anybody who may write XComs may have written it: what has not the right type is left out of the row."""
+    script = (STATIC / "page.js").read_text()
+    constants = script[script.index("const TEXTS") : script.index("const rows")]
+    shown = script[script.index("const byText") : script.index("// -- what Airflow says")]
+    known = script[script.index("function known") : script.index("// A few at a time")]
+    use = """
+        const trigger = {created_date: "2026-01-01T00:00:00Z"};
+        const task = {dag_id: "d", dag_run_id: "r", task_id: "t", map_index: -1, trigger};
+        const odd = [5, -1, 1e300, true, {}, [], [1], "soon", "", null, {toString: 1}, {valueOf: null}];
+        const cells = [];
+        for (const name of [...TEXTS, ...NUMBERS, "__proto__", "constructor"]) {
+          for (const value of odd) {
+            const progress = known(JSON.parse(`{"${name}": ${JSON.stringify(value)}}`));
+            const row = {task, service: "x", progress, lonely: false};
+            const other = {...row, progress: known({conn_id: "a", progress: 0.5})};
+            for (const column of COLUMNS) {
+              const value = column.value ?? column.text;
+              const order = (column.value ? byNumber : byText)(value(row), value(other));
+              cells.push([column.name, typeof column.text(row), Number.isNaN(order)]);
+            }
+          }
+        }
+        console.log(JSON.stringify({cells, lists: known(["a"]), whole: known({status: "s", total: 1})}));
+    """
+    program = f"const AIRFLOW = new URL('http://a/'); let skew = 0; {constants}{shown}{known}{use}"
+    done = subprocess.run(["node", "-e", program], capture_output=True, text=True, check=True)
+    said = json.loads(done.stdout)
+    assert {(kind, odd) for name, kind, odd in said["cells"] if name not in ("Left", "Deadline")} == {
+        ("string", False)
+    }
+    assert {kind for _, kind, _ in said["cells"]} == {"string"}
+    assert (said["lists"], said["whole"]) == ({}, {"status": "s", "total": 1})

@@ -16,13 +16,16 @@ const SILENT = 90; // seconds after which a triggerer, which reports every 5, is
 const AIRFLOW = new URL("..", document.baseURI);
 const TITLES = { areal: "Areal", haidy: "Haidy", organizer: "Organizer", tagger: "Tagger" };
 
+const TEXTS = ["status", "current", "how", "job_id", "service", "conn_id"];
+const NUMBERS = ["progress", "processed", "failed", "total", "ends_at", "seen_at", "started_at", "deadline"];
+
 const rows = new Map();
 let skew = 0; // seconds by which Airflow's clock is ahead of this one
 let newest = ""; // timestamp of the newest progress that Airflow has listed
 
 // -- what a row shows ---------------------------------------------------------------------------------------------
 
-const byText = (a, b) => a.localeCompare(b, undefined, { numeric: true });
+const byText = (a, b) => String(a).localeCompare(String(b), undefined, { numeric: true });
 const byNumber = (a, b) => a - b;
 
 // name: its heading; width: its share; text: what it shows of a row; value: what it is sorted by, if not its text
@@ -179,12 +182,20 @@ async function readProgress(row) {
     // a region_id names the iteration of a loop, for which a map index is not enough
     const entry = await ask(path, { map_index, deserialize: true, ...region(row.task) });
     row.read = entry.timestamp;
-    if (entry.value && typeof entry.value === "object") row.progress = entry.value;
+    if (entry.value && typeof entry.value === "object") row.progress = known(entry.value);
   } catch (error) {
     // not written yet, not for this viewer's eyes, or refused for this task only: it is shown all the same, and
     // so are all others
     if (!(error.status >= 400 && error.status < 500) || error.status === 401) throw error;
   }
+}
+
+// Only what has the type that it should have: anybody who may write XComs may have written this one.
+function known(value) {
+  const text = (name) => typeof value[name] === "string";
+  const number = (name) => Number.isFinite(value[name]);
+  const names = [...TEXTS.filter(text), ...NUMBERS.filter(number)];
+  return Object.fromEntries(names.map((name) => [name, value[name]]));
 }
 
 // A few at a time, those in sight first.
