@@ -28,9 +28,9 @@ from airflow_status_provider.transport.http import (
     BlockingLine,
     Client,
     block_on,
-    environment_proxy,
     unreachable,
 )
+from airflow_status_provider.transport.network import environment_proxy
 from airflow_status_provider.transport.within import within
 from airflow_status_provider.transport.ws import open_socket
 
@@ -83,7 +83,7 @@ def _examine(hook: StatusHook) -> Iterator[Finding]:
     yield Finding("connection", Mark.OK, f"{endpoint.base}, with {how}")
     if lacks := hook.lacks():
         yield Finding("connection", Mark.ODD, lacks)
-    proxy = environment_proxy(endpoint.base)
+    proxy = _step("proxy", lambda: environment_proxy(endpoint.base))
     yield _proxy(proxy)
     yield from _route(urlsplit(proxy or endpoint.base), endpoint.tls, "proxy's " if proxy else "")
     client = Client(endpoint, BlockingLine(endpoint))

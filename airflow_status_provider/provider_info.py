@@ -82,7 +82,8 @@ _EVERY: dict[str, Any] = {
     ),
     "allow_insecure": _field(
         "Allow insecure",
-        "Send the credentials over plain http or ws to a host that is not this machine.",
+        "Send the credentials over plain http or ws to a host that is not this machine, "
+        "and files to whatever address the service names.",
         type=["boolean", "null"],
     ),
 }

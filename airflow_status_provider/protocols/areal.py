@@ -22,6 +22,7 @@ from airflow_status_provider.errors import (
     PermissionDenied,
     RemoteUnavailable,
     RequestRejected,
+    StatusProviderError,
 )
 from airflow_status_provider.protocols import reading
 from airflow_status_provider.protocols.jobs import JobKind, Tally, Topic, Tracker
@@ -792,7 +793,10 @@ def store(slot: Slot, path: Path) -> Conversation[None]:
         authorised=False,
         read_timeout=300.0,
     )
-    check(answer)
+    try:
+        check(answer)
+    except StatusProviderError as error:
+        raise error.at(f"the upload of {slot.file_name!r}") from None
 
 
 def process(session: str, slot: Slot) -> Conversation[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, TypeVar, cast
@@ -16,6 +17,7 @@ from airflow_status_provider.errors import NotSent, RemoteUnavailable
 from airflow_status_provider.protocols.model import Request, Response
 from airflow_status_provider.transport import http
 from airflow_status_provider.transport.endpoint import Endpoint
+from airflow_status_provider.transport.network import addresses, environment_proxy
 
 T = TypeVar("T")
 
@@ -33,8 +35,8 @@ class AsyncLine:
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
+        self._base = endpoint.base
         self._tls = endpoint.tls
-        self._proxy = http.environment_proxy(endpoint.base)
         self._opened: aiohttp.ClientSession | None = None
         self._busy: Counter[aiohttp.ClientSession] = Counter()
 
@@ -50,7 +52,10 @@ class AsyncLine:
             )
         return self._opened
 
-    async def send(self, request: Request, url: str, headers: Mapping[str, str]) -> Response:
+    async def send(
+        self, request: Request, url: str, headers: Mapping[str, str], server_name: str = ""
+    ) -> Response:
+        proxy = environment_proxy(self._base)
         patience = request.read_timeout or http.READ_TIMEOUT
         session = self._session
         self._busy[session] += 1
@@ -60,7 +65,8 @@ class AsyncLine:
                     request.method,
                     URL(url, encoded=True),
                     allow_redirects=False,
-                    proxy=self._proxy,
+                    proxy=proxy,
+                    server_hostname=server_name or None,
                     timeout=aiohttp.ClientTimeout(
                         total=http.TOTAL_TIMEOUT + patience,
                         sock_connect=http.CONNECT_TIMEOUT,
@@ -85,6 +91,11 @@ class AsyncLine:
                 if session is not self._opened and not self._busy[session]:
                     del self._busy[session]
                     await session.close()
+
+    async def resolve(self, host: str, port: int) -> list[str]:
+        async with asyncio.timeout(http.CONNECT_TIMEOUT):
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return addresses(found)
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from airflow_status_provider.errors import InvalidConnection
 from airflow_status_provider.protocols.model import AuthScheme, Service, Tokens
+from airflow_status_provider.transport.network import loopback, proxy_passwords
 from airflow_status_provider.transport.redaction import Redactor
 
 #: what of a connection's extra is no secret; nor is what it says in numbers, and in true and false
@@ -34,6 +35,8 @@ class Endpoint:
     digest: str = field(repr=False)
     #: what no answer may quote
     secrets: tuple[str, ...] = field(repr=False)
+    #: whether what crosses the network in clear, or to where only this machine can reach, is accepted
+    insecure: bool = False
 
     @cached_property  # one text for all of its waits
     def where(self) -> str:
@@ -41,7 +44,7 @@ class Endpoint:
 
     @cached_property
     def _redactor(self) -> Redactor:
-        return Redactor(self.secrets)
+        return Redactor((*self.secrets, *proxy_passwords()))
 
     def discretion(self, issued: Iterable[Tokens]) -> Redactor:
         """What takes this account's secrets out of what its service says; from now on these tokens, too."""
@@ -81,7 +84,7 @@ def build(
     digest = hashlib.sha256(told.encode()).hexdigest()
     secret = {name: value for name, value in extra.items() if name not in PUBLIC_EXTRA}
     secrets = tuple(_texts([password, secret]))
-    return Endpoint(service, conn_id, base, socket, scheme, tls, digest, secrets)
+    return Endpoint(service, conn_id, base, socket, scheme, tls, digest, secrets, insecure)
 
 
 def _locate(service: Service, host: str | None, port: int | None, schema: str | None) -> tuple[str, str]:
@@ -113,6 +116,7 @@ def _socket_url(given: str, directory: bool) -> str:
     url = _address("extra.ws_url", given)
     if url.scheme not in ("ws", "wss") or not url.hostname:
         raise InvalidConnection("extra.ws_url must be a ws:// or wss:// address")
+    given = f"{url.scheme}{given[len(url.scheme) :]}"  # in lower case, as whoever asks for TLS compares it
     return given.rstrip("/") if directory else given
 
 
@@ -141,21 +145,12 @@ def _nameable(host: str) -> bool:
 def _confidential(url: str, allowed: bool) -> None:
     """Credentials do not cross a network in clear unless somebody says so."""
     parts = urlsplit(url)
-    if allowed or parts.scheme in ("https", "wss") or _loopback(parts.hostname or ""):
+    if allowed or parts.scheme in ("https", "wss") or loopback(parts.hostname or ""):
         return
     raise InvalidConnection(
         f"the credentials would cross the network unencrypted ({parts.scheme}://); "
         "use https, or set allow_insecure to true in the extra to accept it"
     )
-
-
-def _loopback(name: str) -> bool:
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 def _flag(extra: Mapping[str, Any], name: str) -> bool:

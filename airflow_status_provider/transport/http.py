@@ -8,7 +8,8 @@ awaits, so ``block_on`` runs the very same code on a worker without an event loo
    A login that was refused is not tried again, one that could not be had is paced for all. Where credentials
    have worked before, only the service's own word refuses them, not a page that a proxy put up meanwhile.
 2. What a service quotes of the credentials is taken out of its answers (``redaction.py``).
-3. Redirects are not followed and cookies not kept: credentials go to the configured origin only.
+3. Redirects are not followed and cookies not kept: credentials go to the configured origin only. Where the
+   service names another address, for files, it may not name one that only we can reach (``network.py``).
 4. ``NotSent`` is raised only where the service cannot have acted on the request.
 """
 
@@ -24,14 +25,14 @@ import functools
 import http.cookies
 import json
 import logging
+import socket
 import ssl
 import time
-import urllib.request
 import zlib
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import IO, Any, Protocol, TypeVar
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 import httpx
 
@@ -56,6 +57,17 @@ from airflow_status_provider.protocols.signing import is_page
 from airflow_status_provider.transport import tracing
 from airflow_status_provider.transport.backoff import full_jitter
 from airflow_status_provider.transport.endpoint import Endpoint
+from airflow_status_provider.transport.network import (
+    Reach,
+    addresses,
+    environment_proxy,
+    named_address,
+    numeric,
+    permit,
+    port_of,
+    reach_of,
+)
+from airflow_status_provider.transport.within import within
 
 T = TypeVar("T")
 
@@ -90,7 +102,13 @@ def block_on(work: Coroutine[Any, Any, T]) -> T:
 class Line(Protocol):
     def __init__(self, endpoint: Endpoint) -> None: ...
 
-    async def send(self, request: Request, url: str, headers: Mapping[str, str]) -> Response: ...
+    async def send(
+        self, request: Request, url: str, headers: Mapping[str, str], server_name: str = ""
+    ) -> Response:
+        """``server_name``: whose certificate the server must show, where the URL does not name it."""
+
+    async def resolve(self, host: str, port: int) -> list[str]:
+        """The addresses of a host; ``OSError`` if it has none."""
 
     async def sleep(self, seconds: float) -> None: ...
 
@@ -104,18 +122,29 @@ class BlockingLine:
     """Plain httpx, for code that runs on a worker."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        self._transport = httpx.HTTPTransport(
-            # files may go to an https store although the service itself is asked over http
-            verify=endpoint.tls or _default_tls(),
-            proxy=environment_proxy(endpoint.base),
-            trust_env=False,
-        )
+        self._endpoint = endpoint
+        self._opened: httpx.HTTPTransport | None = None
 
-    async def send(self, request: Request, url: str, headers: Mapping[str, str]) -> Response:
+    @property
+    def _transport(self) -> httpx.HTTPTransport:
+        if self._opened is None:
+            self._opened = httpx.HTTPTransport(
+                # files may go to an https store although the service itself is asked over http
+                verify=self._endpoint.tls or _default_tls(),
+                proxy=environment_proxy(self._endpoint.base),
+                trust_env=False,
+            )
+        return self._opened
+
+    async def send(
+        self, request: Request, url: str, headers: Mapping[str, str], server_name: str = ""
+    ) -> Response:
         mark = _ours.set(True)
         try:
             with contextlib.ExitStack() as files:
                 out = built(request, url, headers, files)
+                if server_name:
+                    out.extensions["sni_hostname"] = server_name
                 give_up = time.monotonic() + TOTAL_TIMEOUT + out.extensions["timeout"]["read"]
                 answer = self._transport.handle_request(out)
                 files.callback(answer.close)
@@ -130,6 +159,10 @@ class BlockingLine:
         finally:
             _ours.reset(mark)
 
+    async def resolve(self, host: str, port: int) -> list[str]:
+        found = within(CONNECT_TIMEOUT, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        return addresses(found)
+
     async def sleep(self, seconds: float) -> None:
         time.sleep(seconds)  # noqa: ASYNC251 - only ever on a worker: a loop has AsyncLine
 
@@ -137,7 +170,8 @@ class BlockingLine:
         return work()
 
     async def close(self) -> None:
-        self._transport.close()
+        if self._opened is not None:
+            self._opened.close()
 
 
 class Client:
@@ -234,9 +268,10 @@ class Client:
         await self._line.close()
 
     async def _exchange(self, request: Request, headers: Mapping[str, str]) -> Response:
-        path = request.path
-        # an absolute address is the service's own word: whatever cannot stand in one is quoted
-        url = quote(path, safe=_ADDRESS) if "://" in path else self.endpoint.base + path
+        if "://" in request.path:
+            # whoever answers there has nothing to say to a log
+            return dataclasses.replace(await self._exchange_elsewhere(request), body=b"")
+        url = self.endpoint.base + request.path
         if request.query:
             url += f"?{urlencode(request.query)}"
         # a login is everybody's, and a presigned address another service's: neither is this task's to trace
@@ -251,6 +286,48 @@ class Client:
             return answer  # a login or a refresh that succeeds has to tell a secret
         body = await self._line.compute(lambda: self._redact(answer.body), len(answer.body))
         return answer if body is answer.body else dataclasses.replace(answer, body=body)
+
+    async def _exchange_elsewhere(self, request: Request) -> Response:
+        """One request to where the service says: without its credentials, and not to wherever it likes."""
+        if request.authorised:
+            raise ValueError("credentials go to the configured origin only")
+        url = named_address(quote(request.path, safe=_ADDRESS))  # what cannot stand in an address is quoted
+        line = type(self._line)(dataclasses.replace(self.endpoint, base=f"{url.scheme}://{url.netloc}"))
+        try:
+            found = await self._found(url)
+            if not self.endpoint.insecure:
+                home: list[str] = []
+                if any(reach_of(address) is not Reach.PUBLIC for address in found):
+                    with contextlib.suppress(NotSent):
+                        home = await self._found(urlsplit(self.endpoint.base))
+                permit(url.scheme, found, home)
+            if environment_proxy(url.geturl()) is not None:
+                return await line.send(request, url.geturl(), _ALWAYS)
+            # to the very address that was looked at: asked again, the name might have another
+            to = [f"[{address}]" if ":" in address else address for address in found]
+            headers, name = {**_ALWAYS, "Host": url.netloc}, url.hostname or ""
+            for address in to[:-1]:
+                with contextlib.suppress(NotSent):
+                    return await line.send(request, _at(url, address), headers, name)
+            return await line.send(request, _at(url, to[-1]), headers, name)
+        finally:
+            await line.close()
+
+    async def _found(self, url: SplitResult) -> list[str]:
+        """The addresses of a host; where a proxy looks it up, only if it is an address itself."""
+        host = url.hostname or ""
+        if known := numeric(host):
+            return known
+        if environment_proxy(url.geturl()) is not None:
+            return []
+        try:
+            return await self._line.resolve(host, port_of(url))
+        except (OSError, UnicodeError) as error:  # TimeoutError as well
+            raise NotSent(unreachable(str(error) or "the name was not resolved in time")) from None
+
+
+def _at(url: SplitResult, address: str) -> str:
+    return url._replace(netloc=f"{address}:{port_of(url)}").geturl()
 
 
 _ADDRESS = "%/:?#[]@!$&'()*+,;=-._~"
@@ -400,14 +477,6 @@ _HINTS = (
 @functools.cache
 def _default_tls() -> ssl.SSLContext:
     return ssl.create_default_context()
-
-
-def environment_proxy(base: str) -> str | None:
-    url = urlsplit(base)
-    proxy = urllib.request.getproxies().get(url.scheme)
-    if not proxy or urllib.request.proxy_bypass(url.netloc):
-        return None
-    return proxy if "://" in proxy else f"http://{proxy}"
 
 
 def asynchronous(endpoint: Endpoint) -> Client:

@@ -21,6 +21,7 @@ from airflow_status_provider.errors import AuthenticationFailed, RateLimited, Re
 from airflow_status_provider.protocols.model import StreamProtocol, Tokens
 from airflow_status_provider.transport.endpoint import Endpoint
 from airflow_status_provider.transport.http import AT_ONCE, retry_after
+from airflow_status_provider.transport.network import environment_proxy
 from airflow_status_provider.transport.redaction import Redactor
 
 OPEN_TIMEOUT = 10.0
@@ -70,6 +71,7 @@ async def open_socket(
     url = endpoint.socket + stream.path(key, client_id)
     options: dict[str, Any] = {"ssl": endpoint.tls} if url.startswith("wss") else {}
     try:
+        options["proxy"] = environment_proxy(url)
         if query:
             url += f"?{urlencode(query)}"
         connection = await _Connect(

@@ -107,7 +107,10 @@ def certified(tmp_path_factory: pytest.TempPathFactory) -> Certified:
         .not_valid_after(now + datetime.timedelta(days=1))
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+            x509.SubjectAlternativeName(
+                [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("store.example")]
+            ),
+            critical=False,
         )
         .sign(key, hashes.SHA256())
     )

@@ -245,6 +245,16 @@ def test_a_socket_elsewhere_is_verified_too() -> None:
     assert endpoint.tls is not None
 
 
+@pytest.mark.parametrize("scheme", ["WSS", "Wss", "wss"])
+def test_the_letters_of_a_scheme_say_nothing(scheme: str, pems: Path) -> None:
+    """A socket's URL in capitals has the same TLS, with the same authorities."""
+    extra = {"ws_url": f"{scheme}://Ws.example/Path", "ca_file": str(pems / "cert.pem")}
+    endpoint = connect(host="http://127.0.0.1", extra=extra)
+    assert endpoint.socket == "wss://Ws.example/Path"
+    assert endpoint.tls is not None
+    assert len(endpoint.tls.get_ca_certs()) == 1
+
+
 @pytest.fixture
 def pems(tmp_path: Path) -> Path:
     """A certificate with its key, in the clear and encrypted."""
