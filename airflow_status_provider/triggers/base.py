@@ -50,7 +50,7 @@ from airflow_status_provider.protocols.jobs import JobKind
 from airflow_status_provider.protocols.model import Update, clean_id, plain
 from airflow_status_provider.transport.backoff import full_jitter
 from airflow_status_provider.transport.endpoint import Endpoint
-from airflow_status_provider.triggers import progress
+from airflow_status_provider.triggers import first_call, progress
 from airflow_status_provider.waiting.wait import wait
 from airflow_status_provider.waiting.waiter import Outcome
 
@@ -185,7 +185,9 @@ class StatusTrigger(BaseTrigger):
         try:
             self._take_fields()
             self._validate()
-            if self.xcom and self._task() is not None:
+            if (task := self._task()) is not None:
+                first_call.make(task)
+            if self.xcom and task is not None:
                 self._report = progress.Report(self._task, self._facts)
             outcome = await self._end()
         except StatusProviderError as error:
