@@ -368,6 +368,7 @@ class StatusHook(BaseHook):
 
     def _cancel_known(self, job_id: str) -> Conversation[None]:
         """Cancelling what the service does not know would look like a missing endpoint, or leave a ghost."""
+        job_id = self.kind.validate(job_id)
         if self.kind.cancellable:
             yield from self._status(self.kind, job_id, {})
         yield from self._cancel(job_id)

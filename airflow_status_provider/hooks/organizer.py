@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from airflow_status_provider.errors import RequestRejected
@@ -42,8 +43,8 @@ class OrganizerHook(StatusHook):
 
     def start(
         self,
-        input_dir: str,
-        output_dir: str | None = None,
+        input_dir: str | PurePath,
+        output_dir: str | PurePath | None = None,
         options: Mapping[str, Any] | None = None,
         methodology: str = "para",
         idempotency_key: str | None = None,
@@ -55,8 +56,8 @@ class OrganizerHook(StatusHook):
 
     async def astart(
         self,
-        input_dir: str,
-        output_dir: str | None = None,
+        input_dir: str | PurePath,
+        output_dir: str | PurePath | None = None,
         options: Mapping[str, Any] | None = None,
         methodology: str = "para",
         idempotency_key: str | None = None,

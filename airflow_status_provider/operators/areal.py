@@ -82,7 +82,7 @@ class ArealProcessDocumentsOperator(ArealOperator):
     def validate(self) -> None:
         existing_files("files", self.files)
         if self.upload_session_id is not None:
-            self.kind.validate(self.upload_session_id)
+            self.upload_session_id = self.kind.validate(self.upload_session_id)
 
     def start(self, context: Context, memory: Memory) -> Started:
         files = existing_files("files", self.files)
@@ -158,7 +158,7 @@ class ArealCDBalancerOperator(ArealOperator):
 
     def validate(self) -> None:
         for name in ("document_id_1", "document_id_2"):
-            clean_id(getattr(self, name), f"document ({name})")
+            setattr(self, name, clean_id(getattr(self, name), f"document ({name})"))
 
     def reads(self) -> Iterable[Place | None]:
         return self.places([self.document_id_1, self.document_id_2])
@@ -232,8 +232,8 @@ class ArealCopilotOperator(ArealOperator):
         self.areal_conn_id = areal_conn_id
 
     def validate(self) -> None:
-        self.kind.validate(self.copilot_task_id)
-        clean_id(self.upload_session_id, "upload session")
+        self.copilot_task_id = self.kind.validate(self.copilot_task_id)
+        self.upload_session_id = clean_id(self.upload_session_id, "upload session")
 
     def start(self, context: Context, memory: Memory) -> Started:
         hook = self.areal()
@@ -256,4 +256,4 @@ class ArealCopilotOperator(ArealOperator):
         return update.recheck_in is None and update.status != "never run"
 
     def look_back_options(self) -> dict[str, Any]:
-        return {"scope": self.upload_session_id}
+        return {"scope": clean_id(self.upload_session_id, "upload session")}

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import conf
@@ -31,6 +32,7 @@ from airflow_status_provider.operators.lineage import Place
 from airflow_status_provider.operators.memory import Memory
 from airflow_status_provider.outcomes import ending_error, start_error, uncertain, wait_record
 from airflow_status_provider.protocols.model import Update
+from airflow_status_provider.protocols.sending import sendable
 from airflow_status_provider.tasks import WaitingTask, positive, stalling
 from airflow_status_provider.triggers.base import CANCEL_PATIENCE, DEFAULT_POLL_INTERVAL
 
@@ -54,10 +56,14 @@ class Started:
     update: Update | None = None
 
 
-def given(name: str, value: object) -> None:
-    """Refuse an argument that must be text and is none, or is what a template makes of nothing."""
-    if not isinstance(value, str) or not value.strip() or value == "None":
+def given(name: str, value: object) -> str:
+    """An argument that must be text, or is a path; refused if it is what a template makes of nothing."""
+    text = str(value) if isinstance(value, PurePath) else value
+    if text is None or text == "None" or (isinstance(text, str) and not text.strip()):
         raise InvalidInput(f"{name} is missing ({value!r}); does its template render to nothing?")
+    if not isinstance(text, str):
+        raise InvalidInput(f"{name} must be text, not {type(value).__name__}")
+    return str(sendable(name, text))
 
 
 class StatusOperator(WaitingTask):
@@ -127,7 +133,7 @@ class StatusOperator(WaitingTask):
     # -- what a service's operator says
 
     def validate(self) -> None:
-        """Raise ``InvalidInput`` for arguments that cannot be right, before anything is sent."""
+        """Make of the arguments what can be sent, or raise ``InvalidInput``; nothing is remembered before."""
 
     def start(self, context: Context, memory: Memory) -> Started:
         """Start the job."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from airflow_status_provider.errors import InvalidInput
@@ -12,7 +12,8 @@ from airflow_status_provider.operators.base import Started, StatusOperator, give
 from airflow_status_provider.operators.lineage import Place, at_url, objects, on_worker
 from airflow_status_provider.operators.memory import Memory
 from airflow_status_provider.protocols import haidy
-from airflow_status_provider.protocols.model import Update
+from airflow_status_provider.protocols.model import Update, clean_id
+from airflow_status_provider.protocols.sending import is_list, sendable
 from airflow_status_provider.triggers.haidy import HaidyTaskTrigger
 
 if TYPE_CHECKING:
@@ -85,14 +86,15 @@ class HaidyTranscribeOperator(HaidyOperator):
 
     def validate(self) -> None:
         existing_files("audio_files", self.audio_files)
-        given("language", self.language)
+        self.language = given("language", self.language)
         if self.patient_context_id is not None:
-            given("patient_context_id", self.patient_context_id)
-        names: object = self.glossary
-        if names is not None and not (
-            isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
-        ):
+            self.patient_context_id = clean_id(self.patient_context_id, "patient context")
+        if self.glossary is None:
+            return
+        names = sendable("glossary", self.glossary)
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise InvalidInput("glossary must be a list of names; does a template render it to text?")
+        self.glossary = names
 
     def start(self, context: Context, memory: Memory) -> Started:
         files = existing_files("audio_files", self.audio_files)
@@ -135,7 +137,7 @@ class HaidyStructureOperator(HaidyOperator):
     def validate(self) -> None:
         if not self.records:
             raise InvalidInput("records is empty; does its template render to nothing?")
-        if not isinstance(self.records, Mapping | list | tuple):
+        if not isinstance(self.records, Mapping) and not is_list(self.records):
             raise InvalidInput(
                 f"records must be an object or a list of objects, not {type(self.records).__name__}; "
                 "does a template render it to text?"
@@ -144,6 +146,7 @@ class HaidyStructureOperator(HaidyOperator):
             raise InvalidInput(
                 f"output_format must be one of {', '.join(OUTPUTS)}, not {self.output_format!r}"
             )
+        self.records = sendable("records", self.records)
 
     def start(self, context: Context, memory: Memory) -> Started:
         return self.start_once(memory, lambda: self.haidy().start(self.records, self.output_format))
@@ -154,14 +157,11 @@ class HaidyStructureOperator(HaidyOperator):
 
 def existing_files(name: str, given: object) -> list[Path]:
     """Paths of readable files, or what is wrong with them."""
-    paths = [given] if isinstance(given, str | Path) else given
-    if (
-        not isinstance(paths, list | tuple)
-        or not paths
-        or not all(isinstance(path, str | Path) and str(path).strip() for path in paths)
-    ):
+    paths: list[Any] = list(given) if is_list(given) else [given]
+    if not paths or not all(isinstance(path, str | PurePath) and str(path).strip() for path in paths):
         raise InvalidInput(f"{name} must name at least one file; does a template render to nothing?")
-    for path in paths:
+    for number, path in enumerate(paths):
         if not Path(path).is_file():
             raise InvalidInput(f"{name}: there is no file {str(path)!r} on this worker")
+        sendable(f"{name}[{number}]", Path(path).name)
     return [Path(path) for path in paths]

@@ -6,9 +6,11 @@ Only what is known, and of an address never what may be secret in it: a user, a 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
+
+from airflow_status_provider.protocols.sending import is_list
 
 
 class Place(NamedTuple):
@@ -20,8 +22,8 @@ class Place(NamedTuple):
 
 def on_worker(files: object) -> list[Place]:
     """Files where the task runs; by the end of the wait they may be gone."""
-    several = files if isinstance(files, list | tuple) else [files]
-    return [Place("file", str(Path(path).absolute())) for path in several if isinstance(path, str | Path)]
+    several: Any = files if is_list(files) else [files]
+    return [Place("file", str(Path(path).absolute())) for path in several if isinstance(path, str | PurePath)]
 
 
 def on_server(base: str, path: str) -> Place:
@@ -65,5 +67,5 @@ def facets(inputs: Iterable[Place | None], outputs: Iterable[Place | None]) -> A
 
 def objects(value: object) -> list[Mapping[str, Any]]:
     """The objects of a list, or a single one; nothing of what a template may have made of it."""
-    several = value if isinstance(value, list | tuple) else [value]
+    several: Any = value if is_list(value) else [value]
     return [each for each in several if isinstance(each, Mapping)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from airflow_status_provider.errors import StartUncertain
@@ -47,8 +48,8 @@ class OrganizerOperator(StatusOperator):
     def __init__(
         self,
         *,
-        input_dir: str,
-        output_dir: str | None = None,
+        input_dir: str | PurePath,
+        output_dir: str | PurePath | None = None,
         skip_existing: bool = True,
         preview_only: bool = False,
         use_hardlinks: bool = True,
@@ -66,10 +67,10 @@ class OrganizerOperator(StatusOperator):
         self.organizer_conn_id = organizer_conn_id
 
     def validate(self) -> None:
-        given("input_dir", self.input_dir)
+        self.input_dir = given("input_dir", self.input_dir)
         if self.output_dir is not None:
-            given("output_dir", self.output_dir)
-        given("methodology", self.methodology)
+            self.output_dir = given("output_dir", self.output_dir)
+        self.methodology = given("methodology", self.methodology)
 
     def start(self, context: Context, memory: Memory) -> Started:
         options = {
@@ -96,10 +97,10 @@ class OrganizerOperator(StatusOperator):
         return Started(update.job_id, update=update)
 
     def reads(self) -> Iterable[Place | None]:
-        return [self._place(self.input_dir)]
+        return [self._place(str(self.input_dir))]
 
     def writes(self, result: Any) -> Iterable[Place | None]:
-        return [] if self.preview_only else [self._place(self.output_dir or self.input_dir)]
+        return [] if self.preview_only else [self._place(str(self.output_dir or self.input_dir))]
 
     def _place(self, folder: str) -> Place:
         return on_server(self.hook().endpoint().base, folder)

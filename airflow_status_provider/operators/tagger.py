@@ -11,6 +11,7 @@ from airflow_status_provider.operators.base import Started, StatusOperator
 from airflow_status_provider.operators.lineage import Place, at_url, objects, on_server
 from airflow_status_provider.operators.memory import Memory, start_key
 from airflow_status_provider.protocols import tagger
+from airflow_status_provider.protocols.sending import is_list, sendable
 from airflow_status_provider.triggers.tagger import TaggerBatchTrigger
 
 if TYPE_CHECKING:
@@ -60,12 +61,12 @@ class TaggerBatchOperator(StatusOperator):
 
     def validate(self) -> None:
         if self.job_id is not None:
-            self.kind.validate(self.job_id)
-        documents: object = self.documents
-        if not isinstance(documents, list | tuple) or not documents:
+            self.job_id = self.kind.validate(self.job_id)
+        if not is_list(self.documents) or not self.documents:
             raise InvalidInput(
                 "documents must be a list of at least one object; does a template render to it?"
             )
+        documents = self.documents = sendable("documents", self.documents)
         for number, document in enumerate(documents):
             if not isinstance(document, Mapping):
                 raise InvalidInput(f"documents[{number}] must be an object, not {type(document).__name__}")
@@ -73,6 +74,7 @@ class TaggerBatchOperator(StatusOperator):
                 raise InvalidInput(f"documents[{number}] has no file_path")
         if self.config is not None and not isinstance(self.config, Mapping):
             raise InvalidInput("config must be an object")
+        self.config = sendable("config", self.config)
 
     def start(self, context: Context, memory: Memory) -> Started:
         hook = self.hook_of(TaggerHook)

@@ -40,12 +40,14 @@ from airflow_status_provider.protocols.model import (
     Tokens,
     Update,
     check,
+    clean_id,
     complaint,
     confirm,
     phase_of,
     plain,
     segment,
 )
+from airflow_status_provider.protocols.sending import sendable
 from airflow_status_provider.protocols.signing import StaticToken, read_tokens, renewed, signed_in
 from airflow_status_provider.results import ArealCopilotRun, ArealDocuments
 
@@ -754,8 +756,9 @@ class Presigned:
 
 def presign(file_names: Sequence[str], upload_session_id: str | None = None) -> Conversation[Presigned]:
     """Step 1: ``POST /processing/presigned_url/``. Nothing is processed yet, but all ids are known."""
+    upload_session_id = SESSION.validate(upload_session_id) if upload_session_id else None
     query = {"upload_session_id": upload_session_id} if upload_session_id else {}
-    body = {"file_names": list(file_names)}
+    body = {"file_names": sendable("file_names", file_names)}
     answer = yield Request(
         method="POST", path="/processing/presigned_url/", query=query, json=body, repeatable=True
     )
@@ -816,7 +819,8 @@ def process(session: str, slot: Slot) -> Conversation[str]:
 
 def balance(document_id_1: str, document_id_2: str) -> Conversation[Update]:
     """``POST /cdbalancer/`` over two processed closing disclosures."""
-    body = {"document_id_1": document_id_1, "document_id_2": document_id_2}
+    documents = {"document_id_1": document_id_1, "document_id_2": document_id_2}
+    body = {name: clean_id(document, f"document ({name})") for name, document in documents.items()}
     answer = (yield Request(method="POST", path="/cdbalancer/", json=body)).object()
     job_id = reading.text(answer.get("request_id")) or reading.text(answer.get("id"))
     if job_id is None:
@@ -826,6 +830,7 @@ def balance(document_id_1: str, document_id_2: str) -> Conversation[Update]:
 
 def execute_copilot(task_id: str, upload_session_id: str) -> Conversation[None]:
     """``POST /copilot/task/{id}/execute/``: answers no run id; planning may block for about 90 s."""
+    task_id, upload_session_id = COPILOT.validate(task_id), SESSION.validate(upload_session_id)
     answer = yield Request(
         method="POST",
         path=f"/copilot/task/{segment(task_id)}/execute/",

@@ -24,11 +24,13 @@ from airflow_status_provider.protocols.model import (
     Response,
     StreamProtocol,
     Update,
+    clean_id,
     complaint,
     confirm,
     phase_of,
     plain,
 )
+from airflow_status_provider.protocols.sending import sendable
 from airflow_status_provider.protocols.signing import StaticToken
 from airflow_status_provider.results import HaidyTask
 
@@ -120,19 +122,19 @@ def transcribe(
     patient_context_id: str | None = None,
 ) -> Conversation[Update]:
     """``POST /v2/audio/transcribe_file``: multipart, ``glossary`` as a JSON string inside it."""
-    form = {"language": language}
+    form = {"language": sendable("language", language)}
     if glossary:
-        form["glossary"] = json.dumps(list(glossary))
+        form["glossary"] = json.dumps(sendable("glossary", glossary))
     if patient_context_id:
-        form["patient_context_id"] = patient_context_id
-    files = [File("audio_files", path.name, path) for path in audio_files]
+        form["patient_context_id"] = clean_id(patient_context_id, "patient context")
+    files = [File("audio_files", sendable("audio_files", path.name), path) for path in audio_files]
     return read_start((yield Request(method="POST", path="/audio/transcribe_file", form=form, files=files)))
 
 
 def structure(records: Any, output: str = "patient") -> Conversation[Update]:
     """``POST /v2/structure``, ``/structure/fhir`` or ``/structure/text``."""
     path = "/structure" if output == "patient" else f"/structure/{output}"
-    return read_start((yield Request(method="POST", path=path, json=records)))
+    return read_start((yield Request(method="POST", path=path, json=sendable("records", records))))
 
 
 def read_start(response: Response) -> Update:

@@ -19,6 +19,7 @@ from airflow_status_provider.errors import (
     RequestRejected,
 )
 from airflow_status_provider.protocols.reading import UNPRINTABLE, parsed, text
+from airflow_status_provider.protocols.sending import digits
 
 MAX_ID_LENGTH = 512
 
@@ -254,7 +255,8 @@ class Service(Protocol):
 
 
 def clean_id(value: object, what: str) -> str:
-    """An id as it may go on the wire, or one clear error before anything is sent."""
+    """An id as it may go on the wire, or one clear error before anything is sent. A number is its digits."""
+    value = digits(value)
     if not isinstance(value, str):
         if value is None:
             raise InvalidInput(f"the {what} id is None; does its template render to nothing?")

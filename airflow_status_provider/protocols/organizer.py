@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import PurePath
 from typing import Any, ClassVar
 
 from airflow_status_provider.errors import (
@@ -41,6 +42,7 @@ from airflow_status_provider.protocols.model import (
     plain,
     segment,
 )
+from airflow_status_provider.protocols.sending import sendable
 from airflow_status_provider.protocols.signing import StaticToken, read_tokens, renewed, signed_in
 from airflow_status_provider.results import OrganizerJob
 
@@ -246,8 +248,8 @@ def _event(word: str, update: Update) -> Event:
 
 
 def execute(
-    input_dir: str,
-    output_dir: str | None,
+    input_dir: str | PurePath,
+    output_dir: str | PurePath | None,
     options: Mapping[str, Any],
     methodology: str = "para",
     idempotency_key: str | None = None,
@@ -258,14 +260,20 @@ def execute(
     job, ``POST /organize/execute`` with its id runs it. A refusal of the first way did nothing, so the
     second is tried after it; if that does not fit either, the first refusal is the one to report.
     """
-    body: dict[str, Any] = {"input_dir": input_dir, "output_dir": output_dir or input_dir, **options}
-    body["run_in_background"] = True
+    folders = {"input_dir": input_dir, "output_dir": output_dir or input_dir}
+    body: dict[str, Any] = {
+        **{name: sendable(name, folder) for name, folder in folders.items()},
+        **sendable("options", options),
+        "run_in_background": True,
+    }
+    methodology = sendable("methodology", methodology)
     keyed = {**body, "idempotency_key": idempotency_key} if idempotency_key else body
     answer = yield Request(method="POST", path="/organize/execute", json=keyed, repeatable=False)
     if answer.status == 422 and keyed is not body and b"idempotency_key" in answer.body:
         answer = yield Request(method="POST", path="/organize/execute", json=body)
     if answer.status in (400, 404, 405, 422):
-        scan = {"path": input_dir, "methodology": methodology, "dry_run": bool(options.get("dry_run", False))}
+        dry_run = bool(options.get("dry_run", False))
+        scan = {"path": body["input_dir"], "methodology": methodology, "dry_run": dry_run}
         scanned = yield Request(method="POST", path="/organize/scan", json=scan)
         job_id = _scanned_job(scanned)
         if job_id is None:

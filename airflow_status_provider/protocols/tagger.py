@@ -32,6 +32,7 @@ from airflow_status_provider.protocols.model import (
     plain,
     segment,
 )
+from airflow_status_provider.protocols.sending import sendable
 from airflow_status_provider.protocols.signing import StaticToken, read_tokens, renewed, signed_in
 from airflow_status_provider.results import TaggerBatch, TaggerDocument
 
@@ -222,9 +223,13 @@ def start(
     documents: Sequence[Mapping[str, Any]], config: Mapping[str, Any], job_id: str | None = None
 ) -> Conversation[Update]:
     """``POST /api/batch/start``. With ``job_id`` the client chooses the id; the server takes it as it is."""
-    body: dict[str, Any] = {"documents": list(documents), "config": dict(config), "column_mapping": {}}
+    body: dict[str, Any] = {
+        "documents": sendable("documents", documents),
+        "config": sendable("config", config),
+        "column_mapping": {},
+    }
     if job_id is not None:
-        body["job_id"] = job_id
+        job_id = body["job_id"] = BATCH.validate(job_id)
     answer = (yield Request(method="POST", path="/batch/start", json=body)).object()
     confirm(BATCH.noun, job_id, answer.get("job_id"))
     started = reading.text(answer.get("job_id")) or job_id

@@ -53,6 +53,7 @@ from airflow_status_provider.protocols.model import (
     error_text,
     plain,
 )
+from airflow_status_provider.protocols.sending import sendable
 from airflow_status_provider.protocols.signing import is_page
 from airflow_status_provider.transport import tracing
 from airflow_status_provider.transport.backoff import full_jitter
@@ -342,7 +343,11 @@ JSON = {"Content-Type": "application/json"}
 
 
 def json_body(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError):
+        sendable("the request's body", value)  # says where
+        raise
 
 
 def built(

@@ -66,8 +66,7 @@ class ArealCDBalancerTrigger(StatusTrigger):
         elif not isinstance(documents, list) or len(documents) != 2:
             raise InvalidInput("the trigger's options.start must be the ids of two documents")
         else:
-            for document in documents:
-                areal.DOCUMENT.validate(document)
+            self.options["start"] = [areal.DOCUMENT.validate(document) for document in documents]
 
     def _documents(self) -> Any:
         return self.options.get("start") if isinstance(self.options, dict) else None

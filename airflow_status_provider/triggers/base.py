@@ -48,6 +48,7 @@ from airflow_status_provider.outcomes import VERSION, ending_error, failure_payl
 from airflow_status_provider.protocols import reading
 from airflow_status_provider.protocols.jobs import JobKind
 from airflow_status_provider.protocols.model import Update, clean_id, plain
+from airflow_status_provider.protocols.sending import digits
 from airflow_status_provider.transport.backoff import full_jitter
 from airflow_status_provider.transport.endpoint import Endpoint
 from airflow_status_provider.triggers import first_call, progress
@@ -242,7 +243,7 @@ class StatusTrigger(BaseTrigger):
             raise InvalidInput("the trigger's fields must be an object, and within a number of seconds")
         told = {name: getattr(self, str(field), None) for name, field in self.fields.items()}
         self.conn_id, self.job_id = told.pop("conn_id", None), told.pop("job_id", None)
-        self.options = {name: value for name, value in told.items() if value} or None
+        self.options = {name: digits(value) for name, value in told.items() if value} or None
         began = getattr(self.task_instance, "start_date", None)
         self.started_at = began.timestamp() if isinstance(began, datetime) else time.time()
         self.deadline = self.started_at + within
@@ -252,7 +253,7 @@ class StatusTrigger(BaseTrigger):
             self.deadline = min(self.deadline, aware.timestamp())
 
     def _validate(self) -> None:
-        clean_id(self.conn_id, "connection")
+        self.conn_id = clean_id(self.conn_id, "connection")
         self._validate_job()
         interval, deadline = reading.number(self.poll_interval), reading.number(self.deadline)
         stall = reading.number(self.stall_timeout)
@@ -273,7 +274,7 @@ class StatusTrigger(BaseTrigger):
 
     def _validate_job(self) -> None:
         try:
-            self.kind.validate(self.job_id)
+            self.job_id = self.kind.validate(self.job_id)
         except InvalidInput as error:
             raise error.at(self._hook().where) from None
 

@@ -106,7 +106,7 @@ class Watcher(BaseEventTrigger):
         """The kwargs beside the connection, the same for the same watcher: they are its identity."""
 
     def _validate(self) -> None:
-        clean_id(self.conn_id, "connection")
+        self.conn_id = clean_id(self.conn_id, "connection")
         if self._queue is None:
             return
         if not compat.watchers_take_queue():
@@ -211,7 +211,7 @@ class EndEventTrigger(Watcher):
 
     def _validate(self) -> None:
         super()._validate()
-        self.kind.validate(self.job_id)
+        self.job_id = self.kind.validate(self.job_id)
         interval = reading.number(self.poll_interval)
         if interval is None or interval <= 0:
             raise InvalidInput(f"poll_interval must be a positive number, not {self.poll_interval!r}")

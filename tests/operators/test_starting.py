@@ -821,7 +821,7 @@ def test_a_copilot_task_that_plans_a_retry_says_so(status_simulator: SimulatorTh
         (COPILOT, {"upload_session_id": None}, "the upload session id is None"),
         (TRANSCRIBE, {"language": ""}, "language is missing"),
         (TRANSCRIBE, {"language": "None"}, "language is missing"),
-        (TRANSCRIBE, {"patient_context_id": "None"}, "patient_context_id is missing"),
+        (TRANSCRIBE, {"patient_context_id": "None"}, "the patient context id is 'None'"),
         (TRANSCRIBE, {"glossary": "cardiology"}, "glossary must be a list of names"),
         (STRUCTURE, {"records": None}, "records is empty"),
         (STRUCTURE, {"records": "{'type': 'plain_text'}"}, "records must be an object or a list of objects"),

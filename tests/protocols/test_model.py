@@ -45,7 +45,7 @@ from tests.protocols.talking import answer
         ("undefined", "the job id is 'undefined'; does its template render to nothing?"),
         ("", "the job id is empty"),
         (" \t\n", "the job id is empty"),
-        (17, "the job id must be text, not int"),
+        (1.7, "the job id must be text, not float"),
         (["a"], "the job id must be text, not list"),
         (b"a", "the job id must be text, not bytes"),
         ("x" * 513, "the job id is 513 characters long; at most 512 make sense"),

@@ -53,7 +53,7 @@ def connect(monkeypatch: pytest.MonkeyPatch, status_simulator: SimulatorThread) 
 # -- ids
 
 
-BAD: list[Any] = ["", "  ", ".", "..", "None", None, 5, ["a"], "x" * 600, "\ud800"]
+BAD: list[Any] = ["", "  ", ".", "..", "None", None, 5.5, True, ["a"], "x" * 600, "\ud800"]
 
 
 @pytest.mark.parametrize(

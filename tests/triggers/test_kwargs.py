@@ -179,7 +179,7 @@ def _error_class(name: str) -> type[Exception]:
     [
         ({"conn_id": ""}, "the connection id is empty"),
         ({"conn_id": None}, "the connection id is None"),
-        ({"conn_id": 7}, "the connection id must be text"),
+        ({"conn_id": ["7"]}, "the connection id must be text"),
         ({"job_id": ""}, "the task id is empty"),
         ({"job_id": None}, "the task id is None; does its template render to nothing?"),
         ({"job_id": ".."}, "cannot be an id"),
