@@ -22,6 +22,7 @@ from airflow_status_provider.errors import (
     ExecutionTimeout,
     InvalidInput,
     NotFound,
+    RemoteJobFailed,
     RemoteUnavailable,
     StatusProviderError,
     WaitStalled,
@@ -32,7 +33,7 @@ from airflow_status_provider.outcomes import ENDED, ending_error, error_of, wait
 from airflow_status_provider.protocols.jobs import JobKind
 from airflow_status_provider.protocols.model import Phase, Update
 from airflow_status_provider.triggers import progress
-from airflow_status_provider.triggers.base import CANCEL_PATIENCE, LONGEST, StatusTrigger
+from airflow_status_provider.triggers.base import CANCEL_PATIENCE, FAILURE, LONGEST, StatusTrigger
 from airflow_status_provider.waiting.wait import wait
 from airflow_status_provider.waiting.waiter import Outcome
 
@@ -104,6 +105,9 @@ class WaitingTask(BaseOperator):
 
     #: whether the task keeps a record in Airflow's task state store
     remembers: ClassVar[bool] = False
+
+    #: whether what the service says of a failed job, of which the error tells only a code, is kept as an XCom
+    failure_details: bool = False
 
     #: what becomes of the remote job when its time is over: "leave" or "cancel"
     on_timeout: str = "leave"
@@ -286,6 +290,7 @@ class WaitingTask(BaseOperator):
             "xcom": self.do_xcom_push,
             "cancel_on_kill": self._cancels_on_kill(),
             "cancel_on_timeout": self.on_timeout == "cancel",
+            "failure_details": self.failure_details and self.do_xcom_push,
         }
 
     def _timeout_needs_worker(self) -> bool:
@@ -313,6 +318,8 @@ class WaitingTask(BaseOperator):
         record: dict[str, Any] = event.get("wait") or wait_record("-", 0.0)
         error = error_of(event, self.kind.name)
         if error is not None:
+            if not event.get("failure_stored"):
+                self._keep_failure(context, error, job_id)
             self.give_up(error)
         if event.get("stored"):
             return instances.own_xcom(context["ti"], self.task_id)
@@ -401,6 +408,7 @@ class WaitingTask(BaseOperator):
         hook = self.hook()
         error = ending_error(hook.describe(update.job_id, self.kind), update, self.fail_on_partial)
         if error is not None:
+            self._keep_failure(context, error, update.job_id, update)
             self.give_up(error)
         if not self.with_result:
             told = self.kind.summary(update)
@@ -411,6 +419,18 @@ class WaitingTask(BaseOperator):
         else:
             told = hook.get_result(update.job_id, kind=self.kind, **self.known_options(context))
         return with_wait(told, record)
+
+    def _keep_failure(
+        self, context: Context, error: StatusProviderError, job_id: str, update: Update | None = None
+    ) -> None:
+        """Push what the service says of a failed job, for who asks for it, if it can still be had."""
+        if not (self.failure_details and self.do_xcom_push and isinstance(error, RemoteJobFailed)):
+            return
+        with contextlib.suppress(StatusProviderError):
+            if update is None or update.result is None:
+                update = self._look(context, job_id, patience=0.0)
+        if update is not None and update.result is not None:
+            context["ti"].xcom_push(FAILURE, self.kind.xcom(update))
 
     def give_up(self, error: StatusProviderError) -> NoReturn:
         if isinstance(error, ExecutionTimeout):

@@ -100,6 +100,7 @@ def _to_end(task: Any) -> _Reasons:
     yield task._post_execute_hook or "post_execute" in overridden(task), "it has a post_execute"
     yield task.multiple_outputs, "it has multiple_outputs"
     yield getattr(task, "never_fail", False), "it must never fail"
+    yield task.failure_details and not compat.trigger_xcoms(), "what is known of a failure is stored there"
     yield task.operator_extra_links, "it has extra links"
     yield getattr(task, "overwrite_rtif_after_execution", False), "it overwrites its rendered fields"
     yield getattr(task, "returns_dag_result", False), "its result is its DAG's"

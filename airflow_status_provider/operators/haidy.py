@@ -57,6 +57,8 @@ class HaidyTranscribeOperator(HaidyOperator):
     :param glossary: names of glossaries that the service has.
     :param patient_context_id: the patient context, if there is one.
     :param haidy_conn_id: the Airflow connection.
+    :param failure_details: keep what the service says of a task that failed (health data) as the XCom
+        ``failure``, in the shape of a result. Otherwise only its code is told, in the error.
     """
 
     template_fields: Sequence[str] = (
@@ -75,6 +77,7 @@ class HaidyTranscribeOperator(HaidyOperator):
         glossary: Sequence[str] | None = None,
         patient_context_id: str | None = None,
         haidy_conn_id: str = HaidyHook.default_conn_name,
+        failure_details: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -83,6 +86,7 @@ class HaidyTranscribeOperator(HaidyOperator):
         self.glossary = glossary
         self.patient_context_id = patient_context_id
         self.haidy_conn_id = haidy_conn_id
+        self.failure_details = failure_details
 
     def validate(self) -> None:
         existing_files("audio_files", self.audio_files)
@@ -117,6 +121,8 @@ class HaidyStructureOperator(HaidyOperator):
         ``{"type": "document", "url" or "base64": …}``, ``{"type": "audio", …}``, or a list of such.
     :param output_format: ``patient`` (HolisticPatient), ``fhir`` (an R4B bundle) or ``text``.
     :param haidy_conn_id: the Airflow connection.
+    :param failure_details: keep what the service says of a task that failed (health data) as the XCom
+        ``failure``, in the shape of a result. Otherwise only its code is told, in the error.
     """
 
     template_fields: Sequence[str] = ("records", "output_format", "haidy_conn_id")
@@ -127,12 +133,14 @@ class HaidyStructureOperator(HaidyOperator):
         records: Any,
         output_format: str = "patient",
         haidy_conn_id: str = HaidyHook.default_conn_name,
+        failure_details: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.records = records
         self.output_format = output_format
         self.haidy_conn_id = haidy_conn_id
+        self.failure_details = failure_details
 
     def validate(self) -> None:
         if not self.records:

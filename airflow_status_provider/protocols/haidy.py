@@ -2,13 +2,15 @@
 
 14 documented statuses, of which only the bare ``DONE`` and ``FAILED`` end a task; six others end in
 ``_DONE`` and do not. A failure comes with HTTP 200 and its details in ``result``. There is no socket,
-no cancel and no key for a repeated start. Results are health data: they are never logged.
+no cancel and no key for a repeated start. Results are health data, and so may be all that the service says in
+words (of a failure, of a request that it refuses and quotes): of that only a code is ever shown.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +18,7 @@ from airflow_status_provider.errors import InvalidConnection, RemoteUnavailable
 from airflow_status_provider.protocols import reading
 from airflow_status_provider.protocols.jobs import JobKind
 from airflow_status_provider.protocols.model import (
+    CODE,
     AuthScheme,
     Conversation,
     File,
@@ -25,10 +28,9 @@ from airflow_status_provider.protocols.model import (
     StreamProtocol,
     Update,
     clean_id,
-    complaint,
     confirm,
+    error_code,
     phase_of,
-    plain,
 )
 from airflow_status_provider.protocols.sending import sendable
 from airflow_status_provider.protocols.signing import StaticToken
@@ -53,6 +55,16 @@ STATUSES: Mapping[str, Phase] = {
 }
 
 
+#: the status of a task whose status is no code
+UNREADABLE = "?"
+#: what is said of a failure that has no code
+UNSHOWN = "what the service says of it may be health data; failure_details=True keeps it as an XCom"
+
+
+def _request(path: str, **more: Any) -> Request:
+    return Request(method="POST", path=path, confidential=True, **more)
+
+
 class TaskKind(JobKind):
     service = "haidy"
     name = "task"
@@ -61,10 +73,10 @@ class TaskKind(JobKind):
     told_once = True
 
     def status_request(self, job_id: str, scope: str | None = None) -> Request:
-        return Request(method="POST", path="/tasks", json={"task_id": job_id}, repeatable=True)
+        return _request("/tasks", json={"task_id": job_id}, repeatable=True)
 
     def read_status(self, job_id: str, response: Response) -> Update:
-        return read_task(job_id, response.object())
+        return read_task(job_id, replace(response, confidential=True).object())
 
     def read_result(self, update: Update) -> HaidyTask:
         """The XCom of an ended task."""
@@ -93,7 +105,7 @@ def read_task(job_id: str, body: Mapping[str, Any]) -> Update:
     word = reading.word(body.get("status"))
     if word is None:
         raise RemoteUnavailable("the task's answer has no status")
-    status = word.strip().upper()
+    status = word.strip().upper() if CODE.fullmatch(word.strip()) else UNREADABLE
     phase, known = phase_of(STATUSES, status)
     failed = phase is Phase.FAILED
     return Update(
@@ -103,16 +115,9 @@ def read_task(job_id: str, body: Mapping[str, Any]) -> Update:
         status=status,
         known_status=known,
         progress=reading.fraction(body.get("percentage"), 100.0),
-        message=failure_text(body.get("result")) if failed else None,
+        message=(error_code(body.get("result")) or UNSHOWN) if failed else None,
         result={name: body.get(name) for name in ("result", "started_at", "completed_at", "additional_info")},
     )
-
-
-def failure_text(result: object) -> str | None:
-    """The failure's own words in ``result``; what is not a message is shown as it is, shortened."""
-    if words := complaint(result):
-        return words
-    return plain(json.dumps(result, ensure_ascii=False, default=str)) if result else None
 
 
 def transcribe(
@@ -128,18 +133,18 @@ def transcribe(
     if patient_context_id:
         form["patient_context_id"] = clean_id(patient_context_id, "patient context")
     files = [File("audio_files", sendable("audio_files", path.name), path) for path in audio_files]
-    return read_start((yield Request(method="POST", path="/audio/transcribe_file", form=form, files=files)))
+    return read_start((yield _request("/audio/transcribe_file", form=form, files=files)))
 
 
 def structure(records: Any, output: str = "patient") -> Conversation[Update]:
     """``POST /v2/structure``, ``/structure/fhir`` or ``/structure/text``."""
     path = "/structure" if output == "patient" else f"/structure/{output}"
-    return read_start((yield Request(method="POST", path=path, json=sendable("records", records))))
+    return read_start((yield _request(path, json=sendable("records", records))))
 
 
 def read_start(response: Response) -> Update:
     """The new task; the answer may already be a whole task object."""
-    body = response.object()
+    body = replace(response, confidential=True).object()
     if isinstance(body.get("data"), dict) and "task_id" not in body:
         body = body["data"]
     task = reading.obj(body.get("task"))
@@ -173,7 +178,7 @@ class Haidy:
         return StaticToken(password, forbidden_is_refused=True)
 
     def probe(self) -> Request:
-        return Request(method="POST", path="/tasks", json={"task_id": "connection-test"}, repeatable=True)
+        return _request("/tasks", json={"task_id": "connection-test"}, repeatable=True)
 
     def read_probe(self, response: Response) -> None:
         # no endpoint answers without a task: an unknown one shows that the token is good

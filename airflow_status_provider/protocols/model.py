@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from airflow_status_provider.protocols.reading import UNPRINTABLE, parsed, text
 from airflow_status_provider.protocols.sending import digits
 
 MAX_ID_LENGTH = 512
+#: what can be a code, and no sentence
+CODE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 
 class Phase(StrEnum):
@@ -109,6 +112,7 @@ class Request:
     """What to send. ``path`` is relative to the service's API base, or an absolute URL.
 
     ``repeatable``: sending it twice does no harm. ``authorised=False``: no credential goes with it.
+    ``confidential``: the answer is.
     """
 
     method: str
@@ -119,18 +123,23 @@ class Request:
     files: Sequence[File] = ()
     repeatable: bool = False
     authorised: bool = True
+    confidential: bool = False
     read_timeout: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What came back: header names in lower case, the body untouched."""
+    """What came back: header names in lower case, the body untouched.
+
+    ``confidential``: of an error no more than a code may be shown, for its words may quote what was sent.
+    """
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes = field(default=b"", repr=False)
     cookies: Mapping[str, str] = field(default_factory=dict, repr=False)
     retry_after: float | None = None
+    confidential: bool = False
 
     def json(self) -> Any:
         try:
@@ -297,7 +306,20 @@ def error_text(response: Response) -> str:
         body = parsed(response.body)
     except ValueError:
         return f"HTTP {response.status}"
-    return f"HTTP {response.status}: {words}" if (words := complaint(body)) else f"HTTP {response.status}"
+    words = error_code(body) if response.confidential else complaint(body)
+    return f"HTTP {response.status}: {words}" if words else f"HTTP {response.status}"
+
+
+def error_code(value: object) -> str | None:
+    """The code in an error body, where it is named as one: no word of anybody's."""
+    if not isinstance(value, dict):
+        return None
+    for name in ("code", "error_code", "errorCode"):
+        found = text(value.get(name))
+        if found is not None and CODE.fullmatch(found):
+            return f"code {found}"
+    inner = (error_code(value.get(name)) for name in ("error", "detail", "details"))
+    return next((found for found in inner if found), None)
 
 
 def complaint(value: object) -> str | None:

@@ -20,6 +20,8 @@ class HaidyTaskSensor(StatusSensor):
 
     :param haidy_task_id: the task, which the service calls ``task_id``.
     :param haidy_conn_id: the Airflow connection.
+    :param failure_details: keep what the service says of a task that failed (health data) as the XCom
+        ``failure``, in the shape of a result. Otherwise only its code is told, in the error.
     """
 
     template_fields: Sequence[str] = ("haidy_task_id", "haidy_conn_id")
@@ -34,8 +36,10 @@ class HaidyTaskSensor(StatusSensor):
         *,
         haidy_task_id: str,
         haidy_conn_id: str = HaidyHook.default_conn_name,
+        failure_details: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.haidy_task_id = haidy_task_id
         self.haidy_conn_id = haidy_conn_id
+        self.failure_details = failure_details

@@ -35,7 +35,7 @@ class AsyncLine:
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
-        self._base = endpoint.base
+        self._base, self._host = endpoint.base, endpoint.host
         self._tls = endpoint.tls
         self._opened: aiohttp.ClientSession | None = None
         self._busy: Counter[aiohttp.ClientSession] = Counter()
@@ -52,9 +52,7 @@ class AsyncLine:
             )
         return self._opened
 
-    async def send(
-        self, request: Request, url: str, headers: Mapping[str, str], server_name: str = ""
-    ) -> Response:
+    async def send(self, request: Request, url: str, headers: Mapping[str, str]) -> Response:
         proxy = environment_proxy(self._base)
         patience = request.read_timeout or http.READ_TIMEOUT
         session = self._session
@@ -66,7 +64,7 @@ class AsyncLine:
                     URL(url, encoded=True),
                     allow_redirects=False,
                     proxy=proxy,
-                    server_hostname=server_name or None,
+                    server_hostname=self._host,
                     timeout=aiohttp.ClientTimeout(
                         total=http.TOTAL_TIMEOUT + patience,
                         sock_connect=http.CONNECT_TIMEOUT,

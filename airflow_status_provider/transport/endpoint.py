@@ -46,6 +46,10 @@ class Endpoint:
     def _redactor(self) -> Redactor:
         return Redactor((*self.secrets, *proxy_passwords()))
 
+    @property
+    def host(self) -> str:
+        return urlsplit(self.base).hostname or ""
+
     def discretion(self, issued: Iterable[Tokens]) -> Redactor:
         """What takes this account's secrets out of what its service says; from now on these tokens, too."""
         self._redactor.learn(text for each in issued for text in (each.access, each.refresh) if text)

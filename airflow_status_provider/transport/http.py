@@ -103,10 +103,8 @@ def block_on(work: Coroutine[Any, Any, T]) -> T:
 class Line(Protocol):
     def __init__(self, endpoint: Endpoint) -> None: ...
 
-    async def send(
-        self, request: Request, url: str, headers: Mapping[str, str], server_name: str = ""
-    ) -> Response:
-        """``server_name``: whose certificate the server must show, where the URL does not name it."""
+    async def send(self, request: Request, url: str, headers: Mapping[str, str]) -> Response:
+        """``url`` may name an address of the endpoint's host: the certificate must be the host's."""
 
     async def resolve(self, host: str, port: int) -> list[str]:
         """The addresses of a host; ``OSError`` if it has none."""
@@ -137,15 +135,12 @@ class BlockingLine:
             )
         return self._opened
 
-    async def send(
-        self, request: Request, url: str, headers: Mapping[str, str], server_name: str = ""
-    ) -> Response:
+    async def send(self, request: Request, url: str, headers: Mapping[str, str]) -> Response:
         mark = _ours.set(True)
         try:
             with contextlib.ExitStack() as files:
                 out = built(request, url, headers, files)
-                if server_name:
-                    out.extensions["sni_hostname"] = server_name
+                out.extensions["sni_hostname"] = self._endpoint.host
                 give_up = time.monotonic() + TOTAL_TIMEOUT + out.extensions["timeout"]["read"]
                 answer = self._transport.handle_request(out)
                 files.callback(answer.close)
@@ -283,6 +278,8 @@ class Client:
             # a proxy may quote as well as a service, and a library's own error more than its words
             error.args = (self._redact.text(str(error)),)
             raise error from None
+        if request.confidential:
+            answer = dataclasses.replace(answer, confidential=True)
         if not request.authorised and answer.status < 400:
             return answer  # a login or a refresh that succeeds has to tell a secret
         body = await self._line.compute(lambda: self._redact(answer.body), len(answer.body))
@@ -306,11 +303,11 @@ class Client:
                 return await line.send(request, url.geturl(), _ALWAYS)
             # to the very address that was looked at: asked again, the name might have another
             to = [f"[{address}]" if ":" in address else address for address in found]
-            headers, name = {**_ALWAYS, "Host": url.netloc}, url.hostname or ""
+            headers = {**_ALWAYS, "Host": url.netloc}
             for address in to[:-1]:
                 with contextlib.suppress(NotSent):
-                    return await line.send(request, _at(url, address), headers, name)
-            return await line.send(request, _at(url, to[-1]), headers, name)
+                    return await line.send(request, _at(url, address), headers)
+            return await line.send(request, _at(url, to[-1]), headers)
         finally:
             await line.close()
 

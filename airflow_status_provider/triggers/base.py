@@ -38,6 +38,7 @@ from airflow_status_provider.errors import (
     ExecutionTimeout,
     InvalidInput,
     RemoteJobError,
+    RemoteJobFailed,
     RemoteUnavailable,
     StartUncertain,
     StatusProviderError,
@@ -58,6 +59,8 @@ from airflow_status_provider.waiting.waiter import Outcome
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+#: the XCom with what a service says of a failed job
+FAILURE = "failure"
 #: a larger result is fetched by the worker instead of going through the triggerer
 SMALL_RESULT = 64 * 1024
 #: a result that a service tells only once is stored by the trigger, whatever its size
@@ -107,6 +110,7 @@ class StatusTrigger(BaseTrigger):
     :param xcom: store the result, and meanwhile the progress, as the task's XComs (its ``do_xcom_push``).
     :param cancel_on_kill: cancel the remote job when a user kills or clears the task.
     :param cancel_on_timeout: cancel the remote job at the deadline, or when it stalls.
+    :param failure_details: store what the service says of a failed job, which the event does not, as XCom.
     :param within: in place of ``deadline``, if the scheduler began the wait: seconds from the task's start.
     :param fields: likewise, which field of the task is ``conn_id``, ``job_id`` or an option; the fields
         themselves are kwargs too, for the triggerer to render.
@@ -136,6 +140,7 @@ class StatusTrigger(BaseTrigger):
         xcom: bool = True,
         cancel_on_kill: bool = False,
         cancel_on_timeout: bool = False,
+        failure_details: bool = False,
         within: float | None = None,
         of_execution: bool = False,
         fields: dict[str, str] | None = None,
@@ -160,6 +165,7 @@ class StatusTrigger(BaseTrigger):
         self.xcom = xcom
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
+        self.failure_details = failure_details
         self.within: Any = within
         self.of_execution = of_execution
         self.fields: Any = fields
@@ -403,12 +409,14 @@ class StatusTrigger(BaseTrigger):
         for attempt in range(1, RESULT_TRIES + 1):
             try:
                 return await self._push("return_value", result)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again
                 self.log.warning("the result could not be stored: %s", type(error).__name__)
                 if attempt < RESULT_TRIES:
                     await asyncio.sleep(attempt)
                 elif self.with_result and self.kind.told_once:
-                    raise
+                    # not the error itself, whose words may quote what was to be stored
+                    words = f"the result could not be stored ({type(error).__name__})"
+                    raise StatusProviderError(words).at(self._hook().where) from None
         return None
 
     async def _push(self, key: str, value: Any) -> bool:
@@ -431,8 +439,10 @@ class StatusTrigger(BaseTrigger):
         ended = isinstance(error, RemoteJobError | WaitTimeout)
         # what must not be retried, only a worker can keep from it
         timed_out = type(error) is WaitTimeout and self.resume_on_timeout
+        stored = await self._keep_failure(update) if isinstance(error, RemoteJobFailed) else False
         if timed_out or isinstance(error, StartUncertain) or not self.end_from_trigger:
-            return TriggerEvent(failure_payload(error, str(self.job_id), update) | {"wait": record})
+            event = failure_payload(error, str(self.job_id), update) | {"wait": record}
+            return TriggerEvent(event | {"failure_stored": True} if stored else event)
         self.log.error("%s", error)
         if self.soft_fail and ended:
             return TaskSkippedEvent()
@@ -443,6 +453,16 @@ class StatusTrigger(BaseTrigger):
             if await self._push("error", words):
                 return TaskFailedEvent()
         return TaskFailedEvent(xcoms={"error": words})
+
+    async def _keep_failure(self, update: Update | None) -> bool:
+        """Whether what the service says of the failed job stands in its XCom now."""
+        if not self.failure_details or update is None or update.result is None:
+            return False
+        try:
+            return await self._push(FAILURE, self.kind.xcom(update))
+        except Exception as error:  # noqa: BLE001 - the task fails for its job's sake, not for this
+            self.log.warning("what is known of the failure could not be stored: %s", type(error).__name__)
+            return False
 
     async def _hold(self) -> None:
         deferred_at = reading.number(self.deferred_at)

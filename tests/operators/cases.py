@@ -147,6 +147,7 @@ TRANSCRIBE = Case(
     ("job_id", "haidy_task_id"),
     "DONE",
     "FAILED",
+    tells="never",  # for it may be health data
 )
 STRUCTURE = Case(
     haidy.HaidyStructureOperator,
@@ -156,6 +157,7 @@ STRUCTURE = Case(
     ("job_id", "haidy_task_id"),
     "DONE",
     "FAILED",
+    tells="never",  # for it may be health data
 )
 CASES = [TAGGER, ORGANIZER, DOCUMENTS, BALANCER, COPILOT, TRANSCRIBE, STRUCTURE]
 #: those whose job is started by the worker, always

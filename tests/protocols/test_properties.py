@@ -27,6 +27,7 @@ from airflow_status_provider.protocols.model import (
     Update,
     clean_id,
     complaint,
+    error_code,
     error_text,
     segment,
 )
@@ -360,7 +361,7 @@ def test_an_unknown_status_never_ends_anything(word: str, order: list[int]) -> N
 @settings(max_examples=100)
 def test_any_complaint_is_one_short_line(value: object) -> None:
     """Whatever stands in an error body is told in one line of at most 500 characters."""
-    for words in (complaint(value), haidy.failure_text(value), error_text(Response(400, body=b'"x"'))):
+    for words in (complaint(value), error_code(value), error_text(Response(400, body=b'"x"'))):
         assert words is None or (len(words) <= 501 and len(words.splitlines()) <= 1)
 
 

@@ -87,7 +87,7 @@ def test_what_is_as_by_default_is_not_stored() -> None:
 def test_no_default_changes() -> None:
     """What was stored by another release of this package holds only what differs from these."""
     flags = ("seen", "end_from_trigger", "resume_on_timeout", "soft_fail", "fail_on_partial", "with_result")
-    cancels = ("cancel_on_kill", "cancel_on_timeout", "of_execution")
+    cancels = ("cancel_on_kill", "cancel_on_timeout", "of_execution", "failure_details")
     unset = ("deadline", "stall_timeout", "options", "started_at", "deferred_at", "within", "fields")
     assert {
         "conn_id": "",
