@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The package as users get it, on every Airflow that it is made for: `python -m tools.matrix`.
+"""The package as users get it, on every Airflow and Python that it is made for: `python -m tools.matrix`.
+
+The newest patch of each minor release with all tests, the newest of these on all Pythons; the oldest patch of
+each with imports, example DAGs, triggers, operators and sensors; and the newest pre-release, which may fail
+and is reported. All of it takes two hours on two cores.
 
 1. The sdist and the wheel are built once, and looked at.
 2. Each Airflow gets an environment of its own under build/matrix, with the wheel in it. The tests come from
@@ -8,15 +12,17 @@
    running Airflow are run. What an older Airflow does not have is skipped, each time with a reason
    (tests/versions.py).
 
-The exit code is 0 only if nothing failed and no part ran no test at all.
+The exit code is 0 only if nothing failed but the pre-release, and no part ran no test at all.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -34,14 +40,18 @@ from xml.etree import ElementTree
 
 from tools.demo import Clock
 
-#: the newest release of each minor version that the package is made for
-AIRFLOWS = ("3.1.8", "3.2.2", "3.3.2")
 #: what Airflow asks its users to install it with
 CONSTRAINTS = (
     "https://raw.githubusercontent.com/apache/airflow/constraints-{airflow}/constraints-{python}.txt"
 )
 #: what the tests need beside the package
-TEST_TOOLS = ("hypothesis", "pytest", "pytest-asyncio", "apache-airflow-providers-common-messaging")
+TEST_TOOLS = (
+    "hypothesis",
+    "pytest",
+    "pytest-asyncio",
+    "pytest-xdist",
+    "apache-airflow-providers-common-messaging",
+)
 PARTS: dict[str, tuple[str, ...]] = {
     "protocols": ("tests/protocols",),
     "transport": ("tests/transport",),
@@ -51,16 +61,77 @@ PARTS: dict[str, tuple[str, ...]] = {
     "sensors": ("tests/sensors",),
     "operators": ("tests/operators",),
     "watchers": ("tests/watchers",),
-    "provider": ("tests/test_provider_info.py", "tests/test_retries.py"),
+    "simulator": ("tests/simulator",),
+    "page": ("tests/page",),
+    "provider": (
+        "tests/test_compat.py",
+        "tests/test_doctor.py",
+        "tests/test_errors.py",
+        "tests/test_outcomes.py",
+        "tests/test_provider_info.py",
+        "tests/test_retries.py",
+        "tests/test_sizing.py",
+    ),
+    "real Airflow": ("tests/system",),
 }
-#: seconds; the longest part takes 200 on two cores
+#: what depends most on Airflow
+BASIC = ("triggers", "operators", "sensors")
+#: seconds; the longest part takes 400 on two cores
 STUCK = 1200.0
+PRE_RELEASE = "newest"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One column: an Airflow on a Python, and what is run there."""
+
+    airflow: str
+    python: str = "3.11"
+    parts: Sequence[str] = tuple(PARTS)
+    #: what this release needs beside its own requirements, as its constraints file would say
+    needs: Sequence[str] = ()
+    may_fail: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.airflow} py{self.python}"
+
+
+RUNS = (
+    Run("3.1.0", parts=BASIC, needs=("structlog<25.5",)),
+    Run("3.1.8"),
+    Run("3.2.0", parts=BASIC),
+    Run("3.2.2"),
+    Run("3.3.0", parts=BASIC),
+    Run("3.3.2"),
+    Run("3.3.2", "3.12"),
+    Run("3.3.2", "3.13"),
+    Run(PRE_RELEASE, may_fail=True),
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "build" / "matrix"
 NAME = "airflow-status-provider"
 PACKAGE = "airflow_status_provider"
 SERVICES = ("areal", "tagger", "organizer", "haidy")
+
+IMPORT_ALL = """
+import importlib, json, pkgutil, sys
+from airflow.exceptions import AirflowOptionalProviderFeatureException
+imported, lacking, broken = 0, [], {}
+package = importlib.import_module(sys.argv[1])
+for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+    if module.name.endswith(".__main__"):
+        continue
+    try:
+        importlib.import_module(module.name)
+        imported += 1
+    except AirflowOptionalProviderFeatureException:
+        lacking.append(module.name)
+    except Exception as error:
+        broken[module.name] = repr(error)
+print(json.dumps([imported, lacking, broken]))
+"""
 
 READ_DAGS = """
 import json, sys
@@ -79,9 +150,9 @@ class Wrong(Exception):
 
 @dataclass
 class Column:
-    """What came of one Airflow, check by check."""
+    """What came of one run, check by check."""
 
-    airflow: str
+    run: Run
     cells: dict[str, str] = field(default_factory=dict)
     failed: bool = False
     #: why tests were skipped, and how many
@@ -91,7 +162,13 @@ class Column:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tools.matrix", description=(__doc__ or "").partition(":")[0])
     parser.add_argument(
-        "--airflow", action="append", choices=AIRFLOWS, help="only this one (may be repeated)"
+        "--airflow",
+        action="append",
+        choices=sorted({run.airflow for run in RUNS}),
+        help=f"only this one (may be repeated); {PRE_RELEASE!r}: the newest, be it a pre-release",
+    )
+    parser.add_argument(
+        "--python", action="append", choices=sorted({run.python for run in RUNS}), help="only on this one"
     )
     parser.add_argument("--part", action="append", choices=list(PARTS), help="only these tests of the suite")
     given = parser.parse_args(arguments)
@@ -103,16 +180,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"the package: {error}")
         return 1
     columns = [
-        _column(airflow, wheel, suite, given.part or list(PARTS), say)
-        for airflow in given.airflow or AIRFLOWS
+        _column(run, wheel, suite, [part for part in run.parts if part in (given.part or PARTS)], say)
+        for run in RUNS
+        if run.airflow in (given.airflow or [run.airflow]) and run.python in (given.python or [run.python])
     ]
     print()
     for line in _table(columns):
         print(line)
     for column in columns:
         for reason, count in column.skipped.most_common():
-            print(f"skipped on {column.airflow}: {count:4}  {reason}")
-    return int(any(column.failed for column in columns))
+            print(f"skipped on {column.run.name}: {count:4}  {reason}")
+    for column in columns:
+        if column.failed and column.run.may_fail:
+            print(f"{column.run.name} failed, as it may: it is the newest pre-release")
+    return int(any(column.failed and not column.run.may_fail for column in columns))
 
 
 # -- the package
@@ -161,11 +242,16 @@ def _look_at(metadata: Message) -> None:
 # -- an Airflow
 
 
-def _column(
-    airflow: str, wheel: Path, suite: Path, parts: Sequence[str], say: Callable[[str], None]
-) -> Column:
-    column = Column(airflow)
-    home = WORK / airflow
+def _column(run: Run, wheel: Path, suite: Path, parts: Sequence[str], say: Callable[[str], None]) -> Column:
+    column = Column(run)
+    try:
+        if run.airflow == PRE_RELEASE:
+            column.run = run = dataclasses.replace(run, airflow=_newest())
+    except Wrong as error:
+        column.cells["install"], column.failed = "FAILED", True
+        say(f"{run.name}  install: FAILED: {error}")
+        return column
+    home = WORK / f"{run.airflow}-{run.python}"
 
     def check(name: str, what: Callable[[], str]) -> bool:
         try:
@@ -173,12 +259,13 @@ def _column(
         except Wrong as error:
             column.cells[name] = "FAILED"
             column.failed = True
-            say(f"{airflow}  {name}: FAILED: {error}")
+            say(f"{run.name}  {name}: FAILED: {error}")
             return False
-        say(f"{airflow}  {name}: {column.cells[name]}")
+        say(f"{run.name}  {name}: {column.cells[name]}")
         return True
 
-    if check("install", lambda: _install(home, airflow, wheel)):
+    if check("install", lambda: _install(home, run, wheel)):
+        check("imports", lambda: _import(home))
         check("discovery", lambda: _discover(home))
         check("example DAGs", lambda: _read_dags(home, suite / "example_dags"))
         for part in parts:
@@ -186,13 +273,36 @@ def _column(
     return column
 
 
-def _install(home: Path, airflow: str, wheel: Path) -> str:
+def _newest() -> str:
+    """The newest Airflow that the index has, pre-releases included."""
+    told = _run([sys.executable, "-m", "pip", "index", "versions", "--pre", "apache-airflow"])
+    found = re.match(r"apache-airflow \((.+)\)", told)
+    if found is None:
+        raise Wrong(f"the index does not say which Airflow is the newest: {told[:200]}")
+    return found[1]
+
+
+def _interpreter(version: str) -> str:
+    """Where that Python is: on PATH, or one of pyenv's, whose commands on PATH need not work."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    installed = sorted(pyenv.glob(f"{version}.*/bin/python"))
+    for candidate in (sys.executable, f"python{version}", *map(str, installed)):
+        with contextlib.suppress(OSError, Wrong):
+            if _run([candidate, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]) == version:
+                return candidate
+    raise Wrong(f"there is no Python {version} here")
+
+
+def _install(home: Path, run: Run, wheel: Path) -> str:
     """The wheel as a user installs it, with Airflow's constraints where they can be had."""
-    python = str(home / "bin" / "python")
+    python, airflow = str(home / "bin" / "python"), run.airflow
     uv = [sys.executable, "-m", "uv"]
-    _run([*uv, "venv", "--quiet", "--python", sys.executable, str(home)])
-    install = [*uv, "pip", "install", "--quiet", "--python", python, f"apache-airflow=={airflow}"]
-    constraints = _constraints(home, airflow)
+    _run([*uv, "venv", "--quiet", "--python", _interpreter(run.python), str(home)])
+    # named together, for a resolver takes a pre-release only of what is named so
+    parts = (f"apache-airflow=={airflow}", f"apache-airflow-core=={airflow}")
+    sdk = f"apache-airflow-task-sdk==1{airflow[1:]}"
+    install = [*uv, "pip", "install", "--quiet", "--python", python, *parts, sdk, *run.needs]
+    constraints = _constraints(home, run)
     _run([*install, str(wheel), *(["--constraints", str(constraints)] if constraints else [])])
     _run([*install, *TEST_TOOLS])
     code = f"import airflow, {PACKAGE}; print(airflow.__version__, {PACKAGE}.__file__)"
@@ -202,13 +312,22 @@ def _install(home: Path, airflow: str, wheel: Path) -> str:
     return "with Airflow's constraints" if constraints else "without constraints"
 
 
-def _constraints(home: Path, airflow: str) -> Path | None:
-    url = CONSTRAINTS.format(airflow=airflow, python=".".join(map(str, sys.version_info[:2])))
+def _constraints(home: Path, run: Run) -> Path | None:
+    url = CONSTRAINTS.format(airflow=run.airflow, python=run.python)
     path = home / "constraints.txt"
     with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - https
         path.write_bytes(answer.read())
         return path
     return None
+
+
+def _import(home: Path) -> str:
+    """Each module by itself; what says in words that this Airflow lacks something is in order."""
+    told = _run([str(home / "bin" / "python"), "-c", IMPORT_ALL, PACKAGE], home)
+    imported, lacking, broken = json.loads(told.splitlines()[-1])
+    if broken:
+        raise Wrong(f"modules that cannot be imported: {broken}")
+    return f"{imported} modules" + (f", {len(lacking)} need a newer Airflow" if lacking else "")
 
 
 def _discover(home: Path) -> str:
@@ -245,6 +364,7 @@ def _read_dags(home: Path, folder: Path) -> str:
 def _test(home: Path, suite: Path, part: str, column: Column) -> str:
     report, log = home / f"{part}.xml", home / f"{part}.log"
     command = [str(home / "bin" / "python"), "-m", "pytest", "-p", "no:cacheprovider", f"--junitxml={report}"]
+    command += ["-n", "2", "--dist", "loadgroup"]
     with log.open("wb") as output:
         try:
             code = subprocess.run(
@@ -310,7 +430,7 @@ def _run(command: Sequence[str], home: Path | None = None) -> str:
 
 def _table(columns: Sequence[Column]) -> Iterator[str]:
     names = list(dict.fromkeys(name for column in columns for name in column.cells))
-    rows = [["", *(f"Airflow {column.airflow}" for column in columns)]]
+    rows = [["", *(f"Airflow {column.run.name}" for column in columns)]]
     rows += [[name, *(column.cells.get(name, "not run") for column in columns)] for name in names]
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     for row in rows:
