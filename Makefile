@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-cluster test test-fast test-cluster test-matrix cluster-venv bench chaos chaos-airflow fuzz soak docs lint clean
+.PHONY: help venv demo demo-cluster test test-fast test-cluster test-matrix test-upgrade cluster-venv bench chaos chaos-airflow fuzz soak docs lint clean
 
 help: ## show this
 	@echo 'make demo   run the example DAGs on a real Airflow against the simulator, and show how each task waited'
@@ -19,8 +19,9 @@ help: ## show this
 	@echo '            (ARGS="tests/waiting -k poll" runs some, ARGS="-n 0 --pdb" in one process)'
 	@echo 'make test-fast  run all tests that need no Airflow'
 	@echo 'make test-cluster   run the tests on PostgreSQL, Redis and Celery, which make test skips where Celery is not installed'
-	@echo 'make test-matrix   build the package, install it into a clean Airflow 3.1, 3.2 and 3.3, and run the tests there'
-	@echo '            (30 minutes; ARGS="--airflow 3.1.8 --part sensors" runs less)'
+	@echo 'make test-matrix   build the package, install it into clean Airflows from 3.1 to the newest pre-release, on three'
+	@echo '            Pythons, and run the tests there (2 hours; ARGS="--airflow 3.1.8 --part sensors" runs less)'
+	@echo 'make test-upgrade  defer tasks on Airflow 3.3.2, and end them on the newest with the same database (5 minutes)'
 	@echo 'make bench  measure the waiting beside its peers and its floor (10 minutes; ARGS=--quick is shorter)'
 	@echo 'make chaos  break things on purpose: 100,000 waits through random faults, in virtual time'
 	@echo '            ARGS="--seed N --waits N" plays a run again'
@@ -59,6 +60,9 @@ cluster-venv: $(STAMP)
 
 test-matrix: $(STAMP)
 	@$(BIN)/python -m tools.matrix $(ARGS)
+
+test-upgrade: $(STAMP)
+	@$(BIN)/python -m tools.upgrade $(ARGS)
 
 bench: $(STAMP)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group bench || $(BIN)/python -m pip install --quiet --group bench

@@ -22,13 +22,13 @@ import pytest
 import yaml
 from airflow.cli.cli_parser import get_parser
 
-from airflow_status_provider import __version__
+from airflow_status_provider import __version__, compat
 from airflow_status_provider.cli import main
 from airflow_status_provider.simulator import SimulatorThread
 from airflow_status_provider.simulator.areal import COPILOT_TASK
 from tests import test_architecture as house
 from tools import links as site
-from tools.matrix import AIRFLOWS, CONSTRAINTS
+from tools.matrix import CONSTRAINTS, PRE_RELEASE, RUNS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -37,6 +37,8 @@ FENCE = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 #: its blocks are pieces of a module, which tests/fifth_service holds them to
 PIECES = ROOT / "docs" / "fifth-service.md"
 DEPLOYING = ROOT / "docs" / "deploying.md"
+#: the Airflows of the matrix, the oldest first
+AIRFLOWS = list(dict.fromkeys(run.airflow for run in RUNS if run.airflow != PRE_RELEASE))
 
 #: runs all DAGs of a folder, one after the other, and says how each run ended
 RUN_DAGS = """
@@ -191,6 +193,21 @@ def test_what_is_deployed_is_what_is_released() -> None:
     assert chart["images"]["airflow"]["tag"].startswith(f"{AIRFLOWS[-1]}-")
     assert set(re.findall(r"airflow_status_provider-(.+?)-py3-none-any\.whl", text)) == {__version__}
     assert set(re.findall(r"airflow-status-provider==([\w.]+)", text)) == {__version__}
+
+
+def test_the_releases_that_are_said_to_be_tested_are() -> None:
+    """The page on compatibility and the matrix have the same releases and Pythons, and so has the package."""
+    text = TEXT[ROOT / "docs" / "compatibility.md"]
+    said = text.partition("## What is tested")[2].partition("## What works where")[0]
+    table = "\n".join(line for line in said.splitlines() if line.startswith("|"))
+    pythons = {run.python for run in RUNS}
+    assert set(re.findall(r"\b3\.\d\.\d+(?!b)\b", table)) == set(AIRFLOWS)
+    assert pythons <= set(re.findall(r"\b3\.1[1-9]\b", table))
+    classified = re.findall(r"Python :: (3\.\d+)", (ROOT / "pyproject.toml").read_text())
+    assert pythons == set(classified)
+    minors = {".".join(map(str, minor)) for minor in compat.SUPPORTED}
+    assert minors - {airflow.rpartition(".")[0] for airflow in AIRFLOWS} <= {"3.4"}  # in beta
+    assert all(minor in text for minor in minors)
 
 
 def test_constraints_are_of_an_airflow_that_will_do() -> None:

@@ -203,9 +203,9 @@ def _package(say: Callable[[str], None]) -> tuple[Path, Path]:
     """Build both distributions; the wheel, and where the tests of the sdist are."""
     dist = WORK / "dist"
     say("building the sdist and the wheel")
-    _run([sys.executable, "-m", "build", "--outdir", str(dist), str(ROOT)])
+    checked([sys.executable, "-m", "build", "--outdir", str(dist), str(ROOT)])
     (sdist,), (wheel,) = dist.glob("*.tar.gz"), dist.glob("*.whl")
-    _run([sys.executable, "-m", "twine", "check", "--strict", str(sdist), str(wheel)])
+    checked([sys.executable, "-m", "twine", "check", "--strict", str(sdist), str(wheel)])
     with tarfile.open(sdist) as archive:
         archive.extractall(WORK, filter="data")
     suite = WORK / sdist.name.removesuffix(".tar.gz")
@@ -246,7 +246,7 @@ def _column(run: Run, wheel: Path, suite: Path, parts: Sequence[str], say: Calla
     column = Column(run)
     try:
         if run.airflow == PRE_RELEASE:
-            column.run = run = dataclasses.replace(run, airflow=_newest())
+            column.run = run = dataclasses.replace(run, airflow=newest())
     except Wrong as error:
         column.cells["install"], column.failed = "FAILED", True
         say(f"{run.name}  install: FAILED: {error}")
@@ -273,22 +273,28 @@ def _column(run: Run, wheel: Path, suite: Path, parts: Sequence[str], say: Calla
     return column
 
 
-def _newest() -> str:
+def newest() -> str:
     """The newest Airflow that the index has, pre-releases included."""
-    told = _run([sys.executable, "-m", "pip", "index", "versions", "--pre", "apache-airflow"])
+    told = checked([sys.executable, "-m", "pip", "index", "versions", "--pre", "apache-airflow"])
     found = re.match(r"apache-airflow \((.+)\)", told)
     if found is None:
         raise Wrong(f"the index does not say which Airflow is the newest: {told[:200]}")
     return found[1]
 
 
-def _interpreter(version: str) -> str:
+def requirements(airflow: str) -> tuple[str, ...]:
+    """Exactly this Airflow. A resolver takes a pre-release only of what is named so: so all parts are."""
+    sdk = f"apache-airflow-task-sdk==1{airflow[1:]}"
+    return f"apache-airflow=={airflow}", f"apache-airflow-core=={airflow}", sdk
+
+
+def interpreter(version: str) -> str:
     """Where that Python is: on PATH, or one of pyenv's, whose commands on PATH need not work."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     installed = sorted(pyenv.glob(f"{version}.*/bin/python"))
     for candidate in (sys.executable, f"python{version}", *map(str, installed)):
         with contextlib.suppress(OSError, Wrong):
-            if _run([candidate, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]) == version:
+            if checked([candidate, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]) == version:
                 return candidate
     raise Wrong(f"there is no Python {version} here")
 
@@ -297,16 +303,13 @@ def _install(home: Path, run: Run, wheel: Path) -> str:
     """The wheel as a user installs it, with Airflow's constraints where they can be had."""
     python, airflow = str(home / "bin" / "python"), run.airflow
     uv = [sys.executable, "-m", "uv"]
-    _run([*uv, "venv", "--quiet", "--python", _interpreter(run.python), str(home)])
-    # named together, for a resolver takes a pre-release only of what is named so
-    parts = (f"apache-airflow=={airflow}", f"apache-airflow-core=={airflow}")
-    sdk = f"apache-airflow-task-sdk==1{airflow[1:]}"
-    install = [*uv, "pip", "install", "--quiet", "--python", python, *parts, sdk, *run.needs]
+    checked([*uv, "venv", "--quiet", "--python", interpreter(run.python), str(home)])
+    install = [*uv, "pip", "install", "--quiet", "--python", python, *requirements(airflow), *run.needs]
     constraints = _constraints(home, run)
-    _run([*install, str(wheel), *(["--constraints", str(constraints)] if constraints else [])])
-    _run([*install, *TEST_TOOLS])
+    checked([*install, str(wheel), *(["--constraints", str(constraints)] if constraints else [])])
+    checked([*install, *TEST_TOOLS])
     code = f"import airflow, {PACKAGE}; print(airflow.__version__, {PACKAGE}.__file__)"
-    version, path = _run([python, "-I", "-c", code], home).split()[-2:]
+    version, path = checked([python, "-I", "-c", code], home).split()[-2:]
     if version != airflow or not Path(path).is_relative_to(home):
         raise Wrong(f"Airflow {version} is installed, and the package is imported from {path}")
     return "with Airflow's constraints" if constraints else "without constraints"
@@ -323,7 +326,7 @@ def _constraints(home: Path, run: Run) -> Path | None:
 
 def _import(home: Path) -> str:
     """Each module by itself; what says in words that this Airflow lacks something is in order."""
-    told = _run([str(home / "bin" / "python"), "-c", IMPORT_ALL, PACKAGE], home)
+    told = checked([str(home / "bin" / "python"), "-c", IMPORT_ALL, PACKAGE], home)
     imported, lacking, broken = json.loads(told.splitlines()[-1])
     if broken:
         raise Wrong(f"modules that cannot be imported: {broken}")
@@ -334,7 +337,7 @@ def _discover(home: Path) -> str:
     """What `airflow providers` says of the package."""
 
     def providers(*command: str) -> list[dict[str, str]]:
-        told = _run([str(home / "bin" / "airflow"), "providers", *command, "--output", "json"], home)
+        told = checked([str(home / "bin" / "airflow"), "providers", *command, "--output", "json"], home)
         rows: list[dict[str, str]] = json.loads(told.splitlines()[-1])
         return rows
 
@@ -353,7 +356,7 @@ def _discover(home: Path) -> str:
 
 
 def _read_dags(home: Path, folder: Path) -> str:
-    told = _run([str(home / "bin" / "python"), "-c", READ_DAGS, str(folder)], home)
+    told = checked([str(home / "bin" / "python"), "-c", READ_DAGS, str(folder)], home)
     dags, errors = json.loads(told.splitlines()[-1])
     expected = {path.stem for path in folder.glob("*.py")}
     if errors or set(dags) != expected:
@@ -411,7 +414,7 @@ def _environment(home: Path | None) -> dict[str, str]:
     )
 
 
-def _run(command: Sequence[str], home: Path | None = None) -> str:
+def checked(command: Sequence[str], home: Path | None = None) -> str:
     """What the command prints; ``Wrong`` with its last lines if it fails."""
     done = subprocess.run(
         command,
