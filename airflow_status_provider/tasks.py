@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, AirflowTaskTimeout, BaseOperator
 
-from airflow_status_provider import compat, instances, workers
+from airflow_status_provider import compat, instances, workers, xcoms
 from airflow_status_provider.compat import TaskDeferralError, TaskDeferralTimeout
 from airflow_status_provider.errors import (
     GOES_ON,
@@ -240,7 +240,7 @@ class WaitingTask(BaseOperator):
         deadline: Deadline,
         update: Update | None = None,
     ) -> None:
-        if self.do_xcom_push:
+        if self.do_xcom_push and xcoms.kept_by_airflow():
             context["ti"].xcom_push(
                 progress.KEY,
                 progress.record(

@@ -35,6 +35,7 @@ BELOW: dict[str, set[str]] = {
     "triggers": {
         "compat",
         "instances",
+        "xcoms",
         "metrics",
         "hooks",
         "outcomes",
@@ -46,10 +47,12 @@ BELOW: dict[str, set[str]] = {
     "watchers": {"compat", "hooks", "outcomes", "waiting", "transport", "protocols", "errors"},
     "queues": {"watchers"},
     "workers": {"compat"},
+    "xcoms": set(),
     "tasks": {
         "compat",
         "instances",
         "workers",
+        "xcoms",
         "triggers",
         "hooks",
         "outcomes",
@@ -106,6 +109,7 @@ WITHOUT: dict[str, set[str]] = {
     "watchers": NETWORK,
     "queues": NETWORK,
     "workers": {"asyncio", *NETWORK},
+    "xcoms": NETWORK,
     "tasks": NETWORK,
     "sensors": NETWORK,
     "operators": NETWORK,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.providers.common.compat.sdk import XCom
-
+from airflow_status_provider import xcoms
 from airflow_status_provider.errors import InvalidInput, StartUncertain, StatusProviderError
 from airflow_status_provider.hooks.areal import ArealHook
 from airflow_status_provider.outcomes import start_error, uncertain
@@ -118,13 +117,13 @@ class ArealCDBalancerTrigger(StatusTrigger):
 
     async def _written(self) -> str:
         task = self._task()
-        value = await XCom.aget_one(key=START_KEY, **task) if task else None
+        value = await xcoms.get(START_KEY, task) if task else None
         return value if isinstance(value, str) else ""
 
     async def _write(self, value: str, key: str = START_KEY) -> None:
         task = self._task()
         if task is not None:
-            await XCom.aset(key, value, **task)
+            await xcoms.put(key, value, task)
 
 
 class ArealCDPullTrigger(StatusTrigger):

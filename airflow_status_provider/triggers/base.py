@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import jinja2
-from airflow.providers.common.compat.sdk import XCom, conf
+from airflow.providers.common.compat.sdk import conf
 from airflow.triggers.base import (
     BaseTrigger,
     TaskFailedEvent,
@@ -31,7 +31,7 @@ from airflow.triggers.base import (
     TriggerEvent,
 )
 
-from airflow_status_provider import compat, instances, metrics
+from airflow_status_provider import compat, instances, metrics, xcoms
 from airflow_status_provider.errors import (
     GOES_ON,
     AuthenticationFailed,
@@ -194,7 +194,7 @@ class StatusTrigger(BaseTrigger):
             self._validate()
             if (task := self._task()) is not None:
                 first_call.make(task)
-            if self.xcom and task is not None:
+            if self.xcom and task is not None and xcoms.kept_by_airflow():
                 self._report = progress.Report(self._task, self._facts)
             outcome = await self._end()
         except StatusProviderError as error:
@@ -423,7 +423,7 @@ class StatusTrigger(BaseTrigger):
         task = self._task()
         if task is None:
             return False
-        await XCom.aset(key, value, **task)
+        await xcoms.put(key, value, task)
         return True
 
     def _task(self) -> dict[str, Any] | None:
@@ -482,7 +482,7 @@ class StatusTrigger(BaseTrigger):
             return True
         give_up = time.monotonic() + DECIDE_WITHIN
         while (state := await self._state(task)) in _ALIVE:
-            current = await XCom.aget_one(key="job_id", **task)
+            current = await xcoms.get("job_id", task)
             if current is not None and current != self.job_id:
                 return False
             if state == "deferred":

@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
-from airflow.providers.common.compat.sdk import XCom
+from airflow_status_provider import xcoms
 
 #: an XCom that nobody has, so that nothing is read or decoded
 KEY = "airflow_status_first_call"
@@ -31,4 +31,4 @@ def make(task: Mapping[str, Any]) -> None:
 
 async def _ask(task: Mapping[str, Any]) -> None:
     with contextlib.suppress(Exception):  # what comes of it is no trouble of the wait's
-        await XCom.aget_one(key=KEY, **task)
+        await xcoms.get(KEY, task)

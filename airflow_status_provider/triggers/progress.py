@@ -23,8 +23,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from airflow.providers.common.compat.sdk import XCom
-
+from airflow_status_provider import xcoms
 from airflow_status_provider.protocols.model import Update
 from airflow_status_provider.waiting.waiter import News
 
@@ -102,7 +101,7 @@ class Report:
         task = self._task()
         try:
             if task is not None:
-                await XCom.aset(KEY, record(*news, at=at, **self._facts()), **task)
+                await xcoms.put(KEY, record(*news, at=at, **self._facts()), task)
         except Exception as error:  # noqa: BLE001 - rule 4
             log.debug("the progress of %s could not be stored: %s", task, type(error).__name__)
 

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import pytest
+from airflow.sdk.bases.xcom import BaseXCom
 from airflow.triggers.base import TriggerEvent
 
 from airflow_status_provider.triggers.areal import STARTING, ArealCDBalancerTrigger
@@ -160,10 +161,8 @@ async def test_an_id_that_cannot_be_written_down_stops_nothing(connect: Connect,
             raise ConnectionError("the API is away")
         await first(key, value, **where)
 
-    import airflow_status_provider.triggers.areal as module
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module.XCom, "aset", only_the_first)
+        patch.setattr(BaseXCom, "aset", only_the_first)
         told = await payload(trigger)
     assert told["phase"] == "succeeded"
     assert task.xcoms == {"cd_balancer_start": STARTING}
