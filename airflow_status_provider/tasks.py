@@ -310,8 +310,11 @@ class WaitingTask(BaseOperator):
 
     # -- the end
 
-    def execute_complete(self, context: Context, event: Any = None, job_id: str | None = None) -> Any:
-        """Where Airflow resumes the task: the event is as ``StatusTrigger`` documents it."""
+    def execute_complete(
+        self, context: Context, event: Any = None, job_id: str | None = None, **unknown: Any
+    ) -> Any:
+        """Where Airflow resumes the task: the event is as ``StatusTrigger`` documents it, ``unknown`` what
+        another release of this package has handed over as well."""
         job_id = job_id or self.remembered_job_id(context)
         if not isinstance(event, dict):
             return self._end_by_name(context, job_id, event)

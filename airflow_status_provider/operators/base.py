@@ -229,9 +229,11 @@ class StatusOperator(WaitingTask):
             self._forget_killed(context, error)
         return self.execute(context)
 
-    def execute_complete(self, context: Context, event: Any = None, job_id: str | None = None) -> Any:
+    def execute_complete(
+        self, context: Context, event: Any = None, job_id: str | None = None, **unknown: Any
+    ) -> Any:
         try:
-            return super().execute_complete(context, event, job_id)
+            return super().execute_complete(context, event, job_id, **unknown)
         except RemoteJobCancelled as error:
             self._forget_killed(context, error)
         return self.execute(context)

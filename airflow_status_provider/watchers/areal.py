@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from airflow_status_provider.hooks.areal import ArealHook
 from airflow_status_provider.protocols import areal
@@ -49,8 +49,9 @@ class ArealEventTrigger(StreamEventTrigger):
         upload_session_id: Collection[str] | str | None = None,
         user_id: Collection[str] | str | None = None,
         queue: str | None = None,
+        **unknown: Any,
     ) -> None:
-        super().__init__(queue)
+        super().__init__(queue, unknown)
         self.conn_id = areal_conn_id
         self.types = types
         self.statuses = statuses

@@ -3,7 +3,8 @@
 1. Airflow restarts a watcher that ends or fails a second later, and for ever: so ``run`` does neither. What
    may pass is waited out; what has to be mended is said once and looked for again, rarely.
 2. ``__init__`` only assigns and cannot fail. What is wrong with its arguments is raised by ``serialize``,
-   which makes it an import error of the DAG.
+   which makes it an import error of the DAG. An argument that it does not know is wrong there; a watcher that
+   is stored has it from another release of this package, and watches without it.
 3. Watchers of one account share its socket with each other and with all waits, on every release of Airflow:
    3.3's shared streams would add a second queue, but no socket less, and no service here has an
    acknowledgement that they could pass on.
@@ -59,15 +60,18 @@ class Watcher(BaseEventTrigger):
     #: as given, like all arguments: what a stored watcher brings need not be what is written there
     conn_id: Any
 
-    def __init__(self, queue: str | None = None) -> None:
+    def __init__(self, queue: str | None, unknown: dict[str, Any]) -> None:
         # not stored with the kwargs: Airflow reads the attribute where the DAG is read
         super().__init__(**({"queue": queue} if compat.watchers_take_queue() else {}))  # type: ignore[no-untyped-call]
         self._queue: object = queue
+        self._unknown = unknown
         self._complaint = ""
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        self._validate()
         cls = type(self)
+        if self._unknown:
+            raise InvalidInput(f"{cls.__name__} takes no {', '.join(sorted(self._unknown))}")
+        self._validate()
         return f"{cls.__module__}.{cls.__qualname__}", {
             self.hook_class.conn_name_attr: self.conn_id,
             **self._arguments(),
@@ -79,6 +83,9 @@ class Watcher(BaseEventTrigger):
         except InvalidInput as error:
             self.log.error("%s; mend the DAG", error)
             await _for_ever()
+        if self._unknown:
+            names = ", ".join(sorted(self._unknown))
+            self.log.warning("%s: watching without the unknown %s", self._hook().where, names)
         failures = 0
         refused: Endpoint | None = None
         while True:

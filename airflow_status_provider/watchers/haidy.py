@@ -33,8 +33,9 @@ class HaidyTaskEventTrigger(EndEventTrigger):
         haidy_conn_id: str = HaidyHook.default_conn_name,
         poll_interval: float = DEFAULT_POLL_INTERVAL,
         queue: str | None = None,
+        **unknown: Any,
     ) -> None:
-        super().__init__(queue)
+        super().__init__(queue, unknown)
         self.conn_id = haidy_conn_id
         self.job_id = haidy_task_id
         self.poll_interval = poll_interval

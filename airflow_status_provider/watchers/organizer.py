@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from airflow_status_provider.hooks.organizer import OrganizerHook
 from airflow_status_provider.protocols import organizer
@@ -46,8 +46,9 @@ class OrganizerEventTrigger(StreamEventTrigger):
         phases: Collection[str] | str | None = None,
         job_id: Collection[str] | str | None = None,
         queue: str | None = None,
+        **unknown: Any,
     ) -> None:
-        super().__init__(queue)
+        super().__init__(queue, unknown)
         self.conn_id = organizer_conn_id
         self.types = types
         self.statuses = statuses

@@ -33,8 +33,9 @@ class TaggerBatchEventTrigger(EndEventTrigger):
         tagger_conn_id: str = TaggerHook.default_conn_name,
         poll_interval: float = DEFAULT_POLL_INTERVAL,
         queue: str | None = None,
+        **unknown: Any,
     ) -> None:
-        super().__init__(queue)
+        super().__init__(queue, unknown)
         self.conn_id = tagger_conn_id
         self.job_id = job_id
         self.poll_interval = poll_interval

@@ -412,6 +412,25 @@ def test_an_old_event_finds_its_way(status_simulator: SimulatorThread, tmp_path:
         assert set(task.xcom()) == case.told
 
 
+@pytest.mark.parametrize("sensor", [False, True])
+def test_a_task_resumes_with_arguments_of_another_release(
+    sensor: bool, status_simulator: SimulatorThread
+) -> None:
+    """As a trigger and a watcher do: what this release does not know is left alone."""
+    tagger = status_simulator.simulator.tagger
+    tagger.script.seconds = 5
+    if sensor:
+        given: dict[str, Any] = {"job_id": status_simulator.call(tagger.add, seconds=5)}
+        task = Task(TaggerBatchSensor, poll_interval=0.05, end_from_trigger=False, **given)
+    else:
+        task = Task(TaggerBatchOperator, documents=DOCUMENT, poll_interval=0.05, end_from_trigger=False)
+    job_id = task.run().kwargs["job_id"]
+    event = task.fire().payload
+    piece = task.run("execute_complete", {"job_id": job_id, "event": event, "of_another_release": [1, None]})
+    assert piece.state == "success", said(task)
+    assert task.xcom()["phase"] == "succeeded"
+
+
 @STATE_STORE
 def test_an_old_event_of_a_job_that_still_runs_is_no_success(
     status_simulator: SimulatorThread, tmp_path: Path

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What watchers do otherwise on Airflow 3.4: they take a queue, and hold no event back."""
+"""What watchers do otherwise on other releases: of Airflow (3.4 gives them queues), and of this package."""
 
 from __future__ import annotations
 
@@ -103,3 +103,24 @@ def test_whether_each_event_gets_a_run_is_airflows_setting(
     else:
         monkeypatch.setenv("AIRFLOW__SCHEDULER__BATCH_ASSET_EVENTS", setting)
     assert compat.runs_per_event() is each
+
+
+# -- other releases of this package
+
+
+@every
+def test_an_unknown_argument_is_said_where_the_dag_is_read(make: Callable[..., Watcher]) -> None:
+    """A filter with a slip of the pen must not let everything pass."""
+    with pytest.raises(InvalidInput, match="EventTrigger takes no a_slip, stauses$"):
+        make(stauses="completed", a_slip=None).serialize()
+
+
+async def test_a_stored_watcher_with_arguments_of_another_release_watches(connect: Connect) -> None:
+    """What a newer release has stored is left alone when an older one goes on."""
+    here = await connect("areal")
+    watched = Watched(here, watcher(of_another_release={"n": [1, None]}))
+    await listening(here)
+    job_id = here.add()
+    here.end(job_id)
+    (event,) = await watched.so_far(1)
+    assert event["job_id"] == job_id
