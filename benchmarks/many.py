@@ -4,7 +4,8 @@
 Ours, and ours with ``do_xcom_push=False`` (quiet), beside triggers that do nothing, by turns, each time on a fresh
 Airflow: memory and CPU of the triggerer while all wait, how often its loop was reported blocked, and how fast a burst
 of N ends becomes N successes; if one of them does not, there is no figure. Workers defer the first tasks; the others'
-rows are copies of theirs (`benchmarks.deferred`), for workers would need ten minutes to write them.
+rows are copies of theirs (`benchmarks.deferred`), for workers would need ten minutes to write them. With
+``--beside PYTHON``, the interpreter of another environment, two Airflows are measured in one run, by turns.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ REPOSITORY = Path(__file__).parent.parent
 FIRST = 40
 #: seconds for which a triggerer that only waits keeps its CPU below this part of one core
 CALM = 10.0
+WHO = ("idle", "ours", "quiet")
 CALM_CPU = 0.1
 
 
@@ -38,31 +40,54 @@ def main() -> int:
     parser.add_argument("n", type=int, nargs="?", default=2000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=30, help="how long the CPU of waiting is watched")
+    parser.add_argument("--beside", metavar="PYTHON", action="append", default=[], help="another Airflow's")
+    parser.add_argument("--only", choices=WHO, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.only:
+        print(json.dumps(measure(options.only, options.n, options.seconds)))
+        return 0
     print(f"{options.n} deferred tasks in one triggerer")
-    print(f"{'':6} {'KiB/wait':>9} {'CPU %':>6} {'blocked':>8} {'ends/s':>7} {'p50 s':>6} {'last s':>7}")
-    found: dict[str, list[dict[str, Any]]] = {"idle": [], "ours": [], "quiet": []}
-    for _ in range(options.rounds):
-        for who, rows in found.items():
-            rows.append(measure(who, options.n, options.seconds))
-            show(who, rows[-1])
-    middle = {
-        who: {key: statistics.median(row[key] for row in rows) for key in rows[0]}
-        for who, rows in found.items()
+    print(f"{'':14} {'KiB/wait':>9} {'CPU %':>6} {'blocked':>8} {'ends/s':>7} {'p50 s':>6} {'last s':>7}")
+    pythons = {airflow_of(python): python for python in (sys.executable, *options.beside)}
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {
+        release: {who: [] for who in WHO} for release in pythons
     }
+    for _ in range(options.rounds):
+        for who in WHO:
+            for release, python in pythons.items():
+                found[release][who].append(measured(python, who, options.n, options.seconds))
+                show(release, who, found[release][who][-1])
     print("medians")
-    for who, row in middle.items():
-        show(who, row)
-    for who in ("ours", "quiet"):
-        share = middle[who]["rate"] / middle["idle"]["rate"]
-        print(f"{who}: {share:.0%} of the ends a second of triggers that do nothing")
+    for release, kinds in found.items():
+        middle = {
+            who: {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+            for who, rows in kinds.items()
+        }
+        for who, row in middle.items():
+            show(release, who, row)
+        for who in ("ours", "quiet"):
+            share = middle[who]["rate"] / middle["idle"]["rate"]
+            print(f"{release} {who}: {share:.0%} of the ends a second of triggers that do nothing")
     print(json.dumps(found))
     return 0
 
 
-def show(who: str, row: dict[str, Any]) -> None:
+def airflow_of(python: str) -> str:
+    code = "import airflow; print(airflow.__version__)"
+    told = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    return told.stdout.split()[-1]
+
+
+def measured(python: str, who: str, n: int, seconds: float) -> dict[str, Any]:
+    command = [python, "-m", "benchmarks.many", str(n), "--only", who, "--seconds", str(seconds)]
+    done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def show(release: str, who: str, row: dict[str, Any]) -> None:
     print(
-        f"{who:6} {row['kib_per_wait']:>9.1f} {row['cpu']:>6.2f} {row['blocked']:>8.0f} {row['rate']:>7.0f} "
+        f"{release:8} {who:5} {row['kib_per_wait']:>9.1f} {row['cpu']:>6.2f} {row['blocked']:>8.0f} {row['rate']:>7.0f} "
         f"{row['p50']:>6.1f} {row['last']:>7.1f}",
         flush=True,
     )
