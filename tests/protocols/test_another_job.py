@@ -39,7 +39,7 @@ def about(job_id: object, **names: Any) -> list[tuple[JobKind, dict[str, Any]]]:
     ]
 
 
-@pytest.mark.parametrize(("kind", "body"), about(OTHER), ids=str)
+@pytest.mark.parametrize(("kind", "body"), about(OTHER), ids=lambda value: getattr(value, "name", str(value)))
 def test_a_status_of_another_job_is_not_believed(kind: JobKind, body: dict[str, Any]) -> None:
     """It is read again; the wait neither ends nor learns anything from it."""
     tracker = kind.tracker(MINE)
