@@ -82,7 +82,9 @@ def _amount(text: str) -> float:
 
 def _hook(conn_id: str, conn_type: str | None) -> StatusHook | None:
     """The hook for a connection of the environment, a secrets backend or Airflow's database."""
-    from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+    from airflow.sdk import BaseHook
+
+    from airflow_status_provider.compat import AirflowNotFoundException
 
     # what Airflow's own commands set: without it, a plain process may not look into the database
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")

@@ -10,7 +10,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib
 import inspect
 import re
 import warnings
@@ -18,22 +20,59 @@ from typing import TYPE_CHECKING, Any
 
 from airflow import __version__
 from airflow import sdk as airflow_sdk
-from airflow.providers.common.compat.sdk import XCom, conf
+from airflow.sdk.execution_time.xcom import XCom
 
 try:  # 3.2
-    from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
+    from airflow.sdk.configuration import conf
+    from airflow.sdk.exceptions import (
+        AirflowException,
+        AirflowFailException,
+        AirflowNotFoundException,
+        AirflowSensorTimeout,
+        AirflowSkipException,
+        AirflowTaskTimeout,
+        TaskDeferralError,
+        TaskDeferralTimeout,
+    )
 except ImportError:
-    from airflow.exceptions import TaskDeferralError, TaskDeferralTimeout  # type: ignore[no-redef]
+    from airflow.configuration import conf
+    from airflow.exceptions import (  # type: ignore[attr-defined, no-redef]
+        AirflowException,
+        AirflowFailException,
+        AirflowNotFoundException,
+        AirflowSensorTimeout,
+        AirflowSkipException,
+        AirflowTaskTimeout,
+        TaskDeferralError,
+        TaskDeferralTimeout,
+    )
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
     from airflow.sdk import Context, RetryDecision
 
-__all__ = ["TaskDeferralError", "TaskDeferralTimeout"]  # what it hands on
+__all__ = [  # what it hands on
+    "AirflowException",
+    "AirflowFailException",
+    "AirflowNotFoundException",
+    "AirflowSensorTimeout",
+    "AirflowSkipException",
+    "AirflowTaskTimeout",
+    "TaskDeferralError",
+    "TaskDeferralTimeout",
+    "conf",
+]
 
 #: the minor releases that the test matrix runs, the oldest first
 SUPPORTED = ((3, 1), (3, 2), (3, 3), (3, 4))
+
+#: where releases have their metrics, the newest first
+_STATS = (
+    ("airflow.sdk.observability.stats", "Stats"),  # 3.2
+    ("airflow.observability.stats", "Stats"),
+    ("airflow.stats", "Stats"),
+)
 
 #: the running release; a pre-release counts as the release that it precedes
 RELEASE = tuple(int(part) for part in re.findall(r"\d+", __version__)[:3])
@@ -111,11 +150,10 @@ def listeners(event: str) -> list[Any]:
 
 def stats() -> Any:
     """Airflow's metrics, wherever this release has them; None where it has none."""
-    try:
-        from airflow.providers.common.compat.sdk import Stats
-    except ImportError:
-        return None
-    return Stats
+    for place, name in _STATS:
+        with contextlib.suppress(ImportError, AttributeError):
+            return getattr(importlib.import_module(place), name)
+    return None
 
 
 @functools.cache

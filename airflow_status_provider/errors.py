@@ -29,7 +29,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Self
 
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+from airflow_status_provider.compat import AirflowException, AirflowFailException
 
 if TYPE_CHECKING:
     from airflow_status_provider.protocols.model import Update

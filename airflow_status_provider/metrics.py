@@ -8,9 +8,8 @@ import time
 from datetime import timedelta
 from typing import Any
 
-from airflow.providers.common.compat.sdk import conf
-
 from airflow_status_provider import compat
+from airflow_status_provider.compat import conf
 from airflow_status_provider.waiting.counts import Counts, observe
 from airflow_status_provider.waiting.waiter import Outcome
 

@@ -13,10 +13,15 @@ from collections.abc import Coroutine, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, TypeVar
 
-from airflow.providers.common.compat.sdk import AirflowSkipException, AirflowTaskTimeout, BaseOperator
+from airflow.sdk import BaseOperator
 
 from airflow_status_provider import compat, instances, workers, xcoms
-from airflow_status_provider.compat import TaskDeferralError, TaskDeferralTimeout
+from airflow_status_provider.compat import (
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    TaskDeferralError,
+    TaskDeferralTimeout,
+)
 from airflow_status_provider.errors import (
     GOES_ON,
     ExecutionTimeout,

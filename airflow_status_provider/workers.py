@@ -13,10 +13,10 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import jinja2
-from airflow.providers.common.compat.sdk import conf
 from jinja2 import meta, nodes
 
 from airflow_status_provider import compat
+from airflow_status_provider.compat import conf
 
 PACKAGE = __package__
 

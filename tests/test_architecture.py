@@ -21,7 +21,7 @@ SERVICES = ["areal", "haidy", "organizer", "tagger"]
 
 #: what each room may import of the package, beside itself and the version in its root
 BELOW: dict[str, set[str]] = {
-    "errors": set(),
+    "errors": {"compat"},
     "provider_info": set(),
     "results": set(),
     "compat": set(),
@@ -62,6 +62,7 @@ BELOW: dict[str, set[str]] = {
         "errors",
     },
     "sensors": {
+        "compat",
         "workers",
         "tasks",
         "triggers",
@@ -88,7 +89,7 @@ BELOW: dict[str, set[str]] = {
     "page": set(),
     "doctor": {"hooks", "transport", "protocols", "errors"},
     "sizing": {"waiting", "transport", "protocols", "errors"},
-    "cli": {"doctor", "sizing", "hooks", "provider_info", "errors"},
+    "cli": {"compat", "doctor", "sizing", "hooks", "provider_info", "errors"},
     "simulator": set(),
 }
 NETWORK = {"httpx", "aiohttp", "websockets"}

@@ -15,14 +15,10 @@ import weakref
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
-from airflow.providers.common.compat.sdk import (
-    AirflowException,
-    AirflowNotFoundException,
-    BaseHook,
-    Connection,
-)
+from airflow.sdk import BaseHook, Connection
 
 from airflow_status_provider import metrics
+from airflow_status_provider.compat import AirflowException, AirflowNotFoundException
 from airflow_status_provider.errors import (
     InvalidConnection,
     InvalidInput,

@@ -15,9 +15,8 @@ from datetime import timedelta
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.common.compat.sdk import conf
-
 from airflow_status_provider import instances
+from airflow_status_provider.compat import conf
 from airflow_status_provider.errors import (
     InvalidInput,
     NotFound,

@@ -22,7 +22,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import jinja2
-from airflow.providers.common.compat.sdk import conf
 from airflow.triggers.base import (
     BaseTrigger,
     TaskFailedEvent,
@@ -32,6 +31,7 @@ from airflow.triggers.base import (
 )
 
 from airflow_status_provider import compat, instances, metrics, xcoms
+from airflow_status_provider.compat import conf
 from airflow_status_provider.errors import (
     GOES_ON,
     AuthenticationFailed,

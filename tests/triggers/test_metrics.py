@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
-from airflow.providers.common.compat import sdk
 
-from airflow_status_provider import metrics
+from airflow_status_provider import compat, metrics
 from airflow_status_provider.waiting import counts
 from tests.harness import SECRETS
 from tests.triggers.conftest import Connect, payload, trigger_of
@@ -63,7 +60,7 @@ def sent_to(made: Recorder, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         from airflow.sdk._shared.observability.metrics.base_stats_logger import NoStatsLogger
         from airflow.sdk.observability.stats import initialize
     except ImportError:  # an older Airflow chooses its backend once in a process
-        monkeypatch.setattr(sdk, "Stats", made, raising=False)
+        monkeypatch.setattr(compat, "stats", lambda: made)
         yield
     else:
         initialize(factory=lambda: made, export_legacy_names=True)  # type: ignore[arg-type, return-value]
@@ -184,10 +181,9 @@ async def test_an_airflow_without_such_metrics_is_told_nothing(
 ) -> None:
     """Where no release's name for them can be imported, waits go on without."""
     monkeypatch.setenv("AIRFLOW__METRICS__OTEL_ON", "True")
-    old = ModuleType("airflow.providers.common.compat.sdk")
     here = await connect("haidy")
     with monkeypatch.context() as before:
-        before.setitem(sys.modules, old.__name__, old)
+        before.setattr(compat, "_STATS", (("airflow.sdk", "NoSuchStats"), ("airflow.nowhere", "Stats")))
         assert metrics._stats() is None
     await one_wait(here)
     assert recorder == []
