@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 
 from airflow_status_provider.hooks.base import StatusHook
+from airflow_status_provider.hooks.environment import unreadable
 from airflow_status_provider.provider_info import get_provider_info
 
 HOOKS = {each["connection-type"]: each["hook-class-name"] for each in get_provider_info()["connection-types"]}
@@ -91,7 +92,8 @@ def _hook(conn_id: str, conn_type: str | None) -> StatusHook | None:
     try:
         found = BaseHook.get_connection(conn_id).conn_type
     except AirflowNotFoundException:
-        print(f"There is no connection {conn_id!r} in this environment or in Airflow's database.")
+        nowhere = f"There is no connection {conn_id!r} in this environment or in Airflow's database."
+        print(unreadable(conn_id) or nowhere)
         return None
     module, _, name = HOOKS.get(conn_type or found, "").rpartition(".")
     if not module:

@@ -21,6 +21,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from airflow_status_provider.errors import NotSent, StatusProviderError
 from airflow_status_provider.hooks.base import StatusHook
+from airflow_status_provider.hooks.environment import unreadable
 from airflow_status_provider.protocols.jobs import JobKind
 from airflow_status_provider.protocols.model import Response, StreamProtocol, Tokens
 from airflow_status_provider.transport.endpoint import Endpoint
@@ -81,6 +82,8 @@ def _examine(hook: StatusHook) -> Iterator[Finding]:
     endpoint = _step("connection", hook.endpoint)
     how = "login and password" if hook.connection().login else "an API key or token"
     yield Finding("connection", Mark.OK, f"{endpoint.base}, with {how}")
+    if why := unreadable(hook.conn_id):
+        yield Finding("connection", Mark.ODD, f"{why}; this one comes from elsewhere")
     if lacks := hook.lacks():
         yield Finding("connection", Mark.ODD, lacks)
     proxy = _step("proxy", lambda: environment_proxy(endpoint.base))

@@ -28,6 +28,7 @@ from airflow_status_provider.errors import (
     RemoteUnavailable,
     StatusProviderError,
 )
+from airflow_status_provider.hooks.environment import unreadable
 from airflow_status_provider.protocols.jobs import JobKind
 from airflow_status_provider.protocols.model import (
     Conversation,
@@ -216,6 +217,8 @@ class StatusHook(BaseHook):
         return await BaseHook.aget_connection(self.conn_id)
 
     def _no_connection(self) -> InvalidConnection:
+        if why := unreadable(self.conn_id):
+            return InvalidConnection(f"{self.where}: {why}")
         return InvalidConnection(
             f"{self.where}: there is no such connection; create it with type {self.conn_type!r}, "
             f"for instance in the environment variable AIRFLOW_CONN_{self.conn_id.upper()}"
