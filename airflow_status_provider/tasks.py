@@ -150,7 +150,7 @@ class WaitingTask(BaseOperator):
 
     def earlier(self, end: float, started: float) -> Deadline:
         """``end``, or ``execution_timeout`` after ``started`` if that comes first."""
-        if self.execution_timeout is None:
+        if not self.execution_timeout:  # Airflow, too, takes zero for none
             return Deadline(end)
         limit = started + self.execution_timeout.total_seconds()
         return Deadline(limit, True) if limit < end else Deadline(end)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -143,9 +143,10 @@ class HaidyStructureOperator(HaidyOperator):
         self.failure_details = failure_details
 
     def validate(self) -> None:
-        if not self.records:
+        records = sendable("records", self.records)
+        if not records:
             raise InvalidInput("records is empty; does its template render to nothing?")
-        if not isinstance(self.records, Mapping) and not is_list(self.records):
+        if not isinstance(records, dict | list):
             raise InvalidInput(
                 f"records must be an object or a list of objects, not {type(self.records).__name__}; "
                 "does a template render it to text?"
@@ -154,7 +155,7 @@ class HaidyStructureOperator(HaidyOperator):
             raise InvalidInput(
                 f"output_format must be one of {', '.join(OUTPUTS)}, not {self.output_format!r}"
             )
-        self.records = sendable("records", self.records)
+        self.records = records
 
     def start(self, context: Context, memory: Memory) -> Started:
         return self.start_once(memory, lambda: self.haidy().start(self.records, self.output_format))

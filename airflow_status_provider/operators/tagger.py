@@ -11,7 +11,7 @@ from airflow_status_provider.operators.base import Started, StatusOperator
 from airflow_status_provider.operators.lineage import Place, at_url, objects, on_server
 from airflow_status_provider.operators.memory import Memory, start_key
 from airflow_status_provider.protocols import tagger
-from airflow_status_provider.protocols.sending import is_list, sendable
+from airflow_status_provider.protocols.sending import sendable
 from airflow_status_provider.triggers.tagger import TaggerBatchTrigger
 
 if TYPE_CHECKING:
@@ -62,11 +62,12 @@ class TaggerBatchOperator(StatusOperator):
     def validate(self) -> None:
         if self.job_id is not None:
             self.job_id = self.kind.validate(self.job_id)
-        if not is_list(self.documents) or not self.documents:
+        documents = sendable("documents", self.documents)
+        if not isinstance(documents, list) or not documents:
             raise InvalidInput(
                 "documents must be a list of at least one object; does a template render to it?"
             )
-        documents = self.documents = sendable("documents", self.documents)
+        self.documents = documents
         for number, document in enumerate(documents):
             if not isinstance(document, Mapping):
                 raise InvalidInput(f"documents[{number}] must be an object, not {type(document).__name__}")

@@ -58,7 +58,7 @@ def test_the_earlier_limit_is_the_deadline(
     """Of ``timeout`` from the wait's begin and ``execution_timeout`` from the try's start."""
     arguments = case.arguments(status_simulator, tmp_path)
     case.remote(status_simulator).script.seconds = FOR_EVER
-    for limits, expected in (((30, 90), 30), ((90, 30), 30), ((90, None), 90)):
+    for limits, expected in (((30, 90), 30), ((90, 30), 30), ((90, None), 90), ((90, 0), 90)):
         timeout, execution = limits
         task = Task(
             case.operator,

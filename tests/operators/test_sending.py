@@ -242,9 +242,22 @@ def test_lineage_takes_sequences() -> None:
     assert objects("text") == []
 
 
+@pytest.mark.parametrize("frame", [DataFrame(), b"[{}]"])
+@pytest.mark.parametrize(
+    ("operator", "field"), [(TaggerBatchOperator, "documents"), (HaidyStructureOperator, "records")]
+)
+def test_what_is_no_list_at_all_is_called_what_it_is(
+    operator: type[Any], field: str, frame: object, status_simulator: SimulatorThread
+) -> None:
+    """A whole frame of pandas, too, is answered with what to give."""
+    task = Task(operator, **{field: frame})
+    assert type(task.run().error) is InvalidInput
+    assert f"{field} is a {type(frame).__name__}, which JSON does not have; " in plainly(task)
+
+
 def test_text_is_no_list(status_simulator: SimulatorThread) -> None:
     """A template that renders to text is said to."""
-    for documents in ("[{}]", b"[{}]", [], None):
+    for documents in ("[{}]", {}, [], None):
         task = Task(TaggerBatchOperator, documents=documents)
         assert type(task.run().error) is InvalidInput
         assert "documents must be a list" in plainly(task)
