@@ -45,11 +45,11 @@ def test_doctor_test_and_task_say_it(
     """And not that there is none."""
     monkeypatch.setenv("AIRFLOW_CONN_X", value)
     assert cli.main(["doctor", "x"]) == 1
-    told = [capsys.readouterr().out, TaggerHook("x").test_connection()[1]]
+    said = [capsys.readouterr().out, TaggerHook("x").test_connection()[1]]
     task = Task(TaggerBatchOperator, documents=[{"file_path": "a"}], tagger_conn_id="x")
     assert type(task.run().error) is InvalidConnection
-    told.append(plainly(task))
-    for words in told:
+    said.append(plainly(task))
+    for words in said:
         assert "AIRFLOW_CONN_X is set, but Airflow cannot read it: " in words
         assert why in words
         assert SECRET not in words

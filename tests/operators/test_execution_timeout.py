@@ -183,8 +183,8 @@ def test_the_frameworks_own_time_out_is_told_apart(make: Any, status_simulator: 
 
 def test_the_scheduler_begins_a_wait_with_the_earlier_limit(status_simulator: SimulatorThread) -> None:
     """``start_from_trigger``: both limits count from the task's start there."""
-    begun = sensor(status_simulator, start_from_trigger=True, timeout=600, retries=3).operator()
-    kwargs = begun.start_trigger_args.trigger_kwargs
+    made = sensor(status_simulator, start_from_trigger=True, timeout=600, retries=3).operator()
+    kwargs = made.start_trigger_args.trigger_kwargs
     assert (kwargs["within"], kwargs["of_execution"]) == (0.4, True)
     task = sensor(status_simulator, start_from_trigger=True, retries=3)
     assert task.fail("Trigger timeout").state == "up_for_retry"

@@ -209,7 +209,7 @@ def test_a_refused_start_may_be_tried_again(
     task = task_of(case, status_simulator, tmp_path, retries=2)
     assert task.run().state == "up_for_retry"
     assert isinstance(task.slices[-1].error, RequestRejected)
-    assert "HTTP 418: Simulated failure" in plainly(task)
+    assert "HTTP 418" in plainly(task)
     case.remote(status_simulator).faults.rest_fail_next = []
     task.retry()
     assert task.complete().state == "success", said(task)

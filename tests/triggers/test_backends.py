@@ -71,7 +71,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> type[Elsewhere]:
 def test_a_result_is_stored_off_the_loop(
     kind: str, way: dict[str, Any], elsewhere: type[Elsewhere], status_simulator: SimulatorThread
 ) -> None:
-    """An upload holds up no other wait; whoever resumes reads what was stored."""
+    """An upload holds up no other wait; a worker that resumes reads what was stored."""
     tagger = status_simulator.simulator.tagger
     tagger.script.seconds = 5
     if kind == "operator":
