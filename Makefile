@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-cluster test test-fast test-cluster test-matrix test-upgrade cluster-venv bench chaos chaos-airflow fuzz soak docs lint clean
+.PHONY: help venv demo demo-cluster test test-lowest test-fast test-cluster test-matrix test-upgrade cluster-venv bench chaos chaos-airflow fuzz soak docs lint clean
 
 help: ## show this
 	@echo 'make demo   run the example DAGs on a real Airflow against the simulator, and show how each task waited'
@@ -19,6 +19,7 @@ help: ## show this
 	@echo '            (ARGS="tests/waiting -k poll" runs some, ARGS="-n 0 --pdb" in one process)'
 	@echo 'make test-fast  run all tests that need no Airflow'
 	@echo 'make test-cluster   run the tests on PostgreSQL, Redis and Celery, which make test skips where Celery is not installed'
+	@echo 'make test-lowest  run the transport and the protocols on the lowest versions that are allowed (2 minutes)'
 	@echo 'make test-matrix   build the package, install it into clean Airflows from 3.1 to the newest pre-release, on three'
 	@echo '            Pythons, and run the tests there (2 hours; ARGS="--airflow 3.1.8 --part sensors" runs less)'
 	@echo 'make test-upgrade  defer tasks on Airflow 3.3.2, and end them on the newest with the same database (5 minutes)'
@@ -57,6 +58,9 @@ test-cluster: cluster-venv
 
 cluster-venv: $(STAMP)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group cluster || $(BIN)/python -m pip install --quiet --group cluster
+
+test-lowest: $(STAMP)
+	@tools/lowest.sh build/lowest $(ARGS)
 
 test-matrix: $(STAMP)
 	@$(BIN)/python -m tools.matrix $(ARGS)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import importlib.metadata
+import re
 import socket
 import ssl
 import sys
@@ -45,6 +47,8 @@ LISTEN_TIME = 2.0
 CLOCK_TOLERANCE = 30.0
 #: a job that does not exist, for the services whose sockets are about one job
 NO_JOB = "connection-test"
+#: since when a package's holes that a service could use are closed, and what they are in; docs/security.md
+UNSAFE_BEFORE = {"aiohttp": ("3.14.3", "has known holes in its parser of answers")}
 PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 
 
@@ -78,7 +82,17 @@ class _Failed(Exception):
         self.step = step
 
 
+def _packages() -> Iterator[Finding]:
+    """Other people's packages with known holes, which a constraint file of Airflow's may pin."""
+    for name, (fixed, hole) in UNSAFE_BEFORE.items():
+        found = importlib.metadata.version(name)
+        if [int(part) for part in re.findall(r"\d+", found)[:3]] < [int(part) for part in fixed.split(".")]:
+            said = f"{name} {found} {hole}, fixed in {fixed}: pip install '{name}>={fixed}'"
+            yield Finding("packages", Mark.ODD, said)
+
+
 def _examine(hook: StatusHook) -> Iterator[Finding]:
+    yield from _packages()
     endpoint = _step("connection", hook.endpoint)
     how = "login and password" if hook.connection().login else "an API key or token"
     yield Finding("connection", Mark.OK, f"{endpoint.base}, with {how}")

@@ -252,3 +252,16 @@ def test_a_connection_of_another_type(ask: Ask) -> None:
     """A connection of another type needs a word on what it is for."""
     assert "say with --type" in ask("tagger", conn_type="http").text
     assert ask("tagger", "--type", "tagger", conn_type="http").code == 0
+
+
+@pytest.mark.parametrize(
+    ("installed", "warned"), [("3.12.15", True), ("3.14.2", True), ("3.14.3", False), ("4.0", False)]
+)
+def test_a_pinned_package_with_holes_is_told(
+    monkeypatch: pytest.MonkeyPatch, installed: str, warned: bool
+) -> None:
+    """Airflow's constraint files may hold one back; what to do stands beside it."""
+    monkeypatch.setattr(doctor.importlib.metadata, "version", lambda _: installed)
+    found = [finding.said for finding in doctor._packages()]
+    words = f"aiohttp {installed} has known holes in its parser of answers, fixed in 3.14.3: pip install 'aiohttp>=3.14.3'"
+    assert found == ([words] if warned else [])

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlencode
 
+import websockets.exceptions
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
 
@@ -27,6 +28,10 @@ from airflow_status_provider.transport.redaction import Redactor
 OPEN_TIMEOUT = 10.0
 PING_INTERVAL = 20.0
 MAX_FRAME = 16 * 1024 * 1024
+#: a fragment may be empty, and each costs some hundred bytes
+MAX_FRAGMENTS = 4096
+#: whether the library sees to that itself; constraint files of Airflow pin older ones
+COUNTS_FRAGMENTS = hasattr(websockets.exceptions, "TooManyFragments")
 #: how a service closes a socket whose credentials it does not accept
 REFUSED_CODES = frozenset({1008, 3000, 4001, 4003, 4401, 4403})
 
@@ -55,12 +60,28 @@ class Socket:
 
     async def receive(self) -> str | bytes:
         try:
-            frame = await self._connection.recv()
+            frame = await self._next()
         except ConnectionClosed as closed:
             raise _closed(closed) from None
+        except WebSocketException as error:  # the rest of a frame whose beginning came too late
+            raise RemoteUnavailable(f"the socket is of no more use ({type(error).__name__})") from None
         if len(frame) > AT_ONCE:
             return await asyncio.to_thread(self._redact, frame)
         return self._redact(frame)
+
+    async def _next(self) -> str | bytes:
+        if COUNTS_FRAGMENTS:
+            return await self._connection.recv()
+        text: list[str] = []
+        data: list[bytes] = []
+        async for fragment in self._connection.recv_streaming():
+            if isinstance(fragment, str):
+                text.append(fragment)
+            else:
+                data.append(fragment)
+            if len(text) + len(data) > MAX_FRAGMENTS:
+                raise RemoteUnavailable("the socket sent a frame in too many fragments")
+        return "".join(text) if text else b"".join(data)
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from websockets.asyncio.server import ServerConnection, serve
 
 from airflow_status_provider.errors import AuthenticationFailed, RateLimited, RemoteUnavailable
 from airflow_status_provider.protocols import areal, organizer, tagger
@@ -288,6 +289,31 @@ async def test_a_short_key_is_no_reason_to_change_what_a_frame_says(sim: Simulat
     async with opening(at(sim.url), tokens=Tokens("dev")) as socket:
         await sim.areal.send('{"id": "dev-1"}')
         assert await socket.receive() == '{"id": "dev-1"}'
+
+
+@pytest.mark.parametrize("counted", ["by the library", "here"])
+@pytest.mark.parametrize("kind", [str, bytes])
+async def test_a_frame_comes_in_fragments_but_not_in_any_number(
+    monkeypatch: pytest.MonkeyPatch, counted: str, kind: type
+) -> None:
+    """Empty ones cost memory and count for no size; older releases of the library take any number."""
+    if counted == "here":
+        monkeypatch.setattr(ws, "COUNTS_FRAGMENTS", False)
+    elif not ws.COUNTS_FRAGMENTS:
+        pytest.skip("this release of websockets does not count them")
+    whole, empty = ("ab", "") if kind is str else (b"ab", b"")
+
+    async def fragments(connection: ServerConnection) -> None:
+        await connection.send([whole[:1], empty, whole[1:]])
+        await connection.send(empty for _ in range(ws.MAX_FRAGMENTS + 2))
+        await connection.wait_closed()
+
+    async with serve(fragments, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with opening(at(f"http://127.0.0.1:{port}")) as socket:
+            assert await socket.receive() == whole
+            with pytest.raises(RemoteUnavailable):
+                await socket.receive()
 
 
 async def test_a_socket_that_is_cancelled_is_closed(sim: Simulator) -> None:
