@@ -75,7 +75,8 @@ def main() -> int:
         curves.draw(found, DOCS)
         # in virtual time, and so in a process of its own
         print(flush=True)
-        subprocess.run([sys.executable, "-m", "benchmarks.pacing", str(DOCS)], check=True)
+        for simulated in ("pacing", "refusals"):
+            subprocess.run([sys.executable, "-m", f"benchmarks.{simulated}", str(DOCS)], check=True)
     return 0
 
 

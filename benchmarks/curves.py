@@ -4,6 +4,7 @@ waits."""
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -68,6 +69,25 @@ def draw_pacing(found: list[dict[str, Any]], where: Path) -> None:
     axes[0].legend()
     figure.tight_layout()
     figure.savefig(where / "pacing.svg", metadata={"Date": None})
+
+
+def draw_refusals(found: list[dict[str, Any]], where: Path) -> None:
+    """Answers in each minute of an hour, a panel for each reason to refuse."""
+    pyplot = _pyplot()
+    scenes = list(dict.fromkeys(row["scene"] for row in found))
+    across = 3
+    figure, axes = pyplot.subplots(math.ceil(len(scenes) / across), across, figsize=(12, 15), sharex=True)
+    for axis, scene in zip(axes.flat, scenes, strict=False):
+        for row in found:
+            if row["scene"] == scene:
+                axis.plot(range(60), row["curve"], label=row["rule"], lw=2 if row["rule"] == "ours" else 1)
+        axis.set(title=scene, ylim=(0, None))
+        axis.grid(alpha=0.3)
+    axes.flat[0].legend(fontsize=8)
+    figure.supxlabel("minute")
+    figure.supylabel("answers a minute")
+    figure.tight_layout()
+    figure.savefig(where / "refusals.svg", metadata={"Date": None})
 
 
 def draw_sizes(carried: Mapping[int, int], where: Path) -> None:

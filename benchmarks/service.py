@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import json
+import random
 import time
 from collections import Counter
 from typing import Any
@@ -31,6 +32,8 @@ class Service:
         #: requests a second that are allowed; None for as many as come
         self.limit: float | None = None
         self.dated = False
+        #: whether answers and frames go wrong at random
+        self.noise: random.Random | None = None
         self._allowance = 0.0
         self._at = time.monotonic()
 
@@ -42,6 +45,9 @@ class Service:
         if self.limit is not None and (wait := self._over()):
             self.count["refused"] += 1
             return 429, {"detail": "slow down"}, {"Retry-After": self._later(wait)}
+        if self.noise is not None and (wrong := self._wrong(self.noise.random())):
+            self.count["wrong"] += 1
+            return wrong
         if url.path == "/v2/tasks":
             task_id = json.loads(body)["task_id"]
             return 200, self._task(task_id), {}
@@ -51,6 +57,17 @@ class Service:
             status = "completed" if job_id in self.ended else "pending"
             return 200, {"id": job_id, "status": status, "upload_session_id": "s"}, {}
         return 404, {"detail": "not found"}, {}
+
+    @staticmethod
+    def _wrong(chance: float) -> tuple[int, Any, dict[str, str]] | None:
+        """3 % are refused, 5 % fail, 2 % break off, 2 % are a page."""
+        answers: tuple[tuple[float, int, Any, dict[str, str]], ...] = (
+            (0.03, 429, {"detail": "slow down"}, {"Retry-After": "1"}),
+            (0.08, 500, {"detail": "oops"}, {}),
+            (0.10, 0, None, {}),
+            (0.12, 200, "<html>come back later</html>", {"Content-Type": "text/html"}),
+        )
+        return next((answer[1:] for answer in answers if chance < answer[0]), None)
 
     def _task(self, task_id: str) -> dict[str, Any]:
         self.seen[task_id] = self.seen.get(task_id, 0) + 1
@@ -83,32 +100,44 @@ class Service:
     def _control(self, verb: str, query: dict[str, list[str]]) -> Any:
         if verb == "end":
             count, rate = int(query["n"][0]), float(query["rate"][0])
-            self.ending = asyncio.create_task(self._end(count, rate))
+            self.ending = asyncio.create_task(self._end(count, rate, news="news" in query))
+        elif verb == "noise":
+            self.noise = random.Random(1)
+            self.closing = asyncio.create_task(self._close_sockets())
         elif verb == "limit":
             self.limit = float(query["rate"][0]) or None
             self.dated = "dated" in query
         return {"count": self.count, "ended": self.ended if verb == "ended" else len(self.ended),
                 "seen": len(self.seen)}  # fmt: skip
 
-    async def _end(self, count: int, rate: float) -> None:
+    async def _close_sockets(self) -> None:
+        while True:
+            await asyncio.sleep(2.0)
+            for socket in [socket for sockets in self.sockets.values() for socket in sockets]:
+                await socket.close(1001)
+
+    async def _end(self, count: int, rate: float, *, news: bool = False) -> None:
         began = time.monotonic()
         done = 0
         while done < count:
             due = min(count, int((time.monotonic() - began) * rate) + 1)
             for number in range(done, due):
-                self._finish(f"j{number}")
+                if news:
+                    self._publish(f"j{number}", "processing")
+                self.ended[f"j{number}"] = time.monotonic()
+                if self.noise is None or self.noise.random() > 1 / 3:
+                    self._publish(f"j{number}", "completed")
             done = due
             await asyncio.sleep(STEP)
 
-    def _finish(self, job_id: str) -> None:
+    def _publish(self, job_id: str, status: str) -> None:
         frame = json.dumps(
             {
                 "type": "FILE_STATUS_UPDATED",
                 "meta": {"id": job_id, "upload_session_id": "s"},
-                "data": {"status": "completed"},
+                "data": {"status": status},
             }
         )
-        self.ended[job_id] = time.monotonic()
         for key in ("", job_id):
             for socket in self.sockets.get(key, ()):
                 socket.protocol.send_text(frame.encode())
@@ -146,11 +175,14 @@ class Http(asyncio.Protocol):
             self.buffer = rest[size:]
             method, target, _ = lines[0].split(" ")
             status, body, headers = self.service.answer(method, target, rest[:size])
-            raw = json.dumps(body).encode()
+            if status == 0:
+                self.transport.write(b"HTTP/1.1 200 X\r\nContent-Length: 100\r\n\r\n{")
+                self.transport.close()
+                return
+            raw = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+            headers = {"Content-Type": "application/json", **headers}
             told = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-            start = (
-                f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\n{told}Content-Length: {len(raw)}"
-            )
+            start = f"HTTP/1.1 {status} X\r\n{told}Content-Length: {len(raw)}"
             self.transport.write(start.encode() + b"\r\n\r\n" + raw)
 
 

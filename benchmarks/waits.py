@@ -36,6 +36,8 @@ class Run:
         self.interval: float = options.interval
         self.rate: float = options.rate
         self.seconds: float = options.seconds
+        self.news = bool(options.news)
+        self.churn: float = options.churn
         self.limit, self.dated = options.limit, bool(options.dated)
         self.jobs = [f"j{number}" for number in range(self.n)]
         self.arrived: dict[str, float] = {}
@@ -73,7 +75,7 @@ class Run:
         """End every job at the rate asked for; CPU and latency are those of the ends alone."""
         gc.collect()
         cpu = time.process_time()
-        await self.control(f"end?n={self.n}&rate={self.rate}")
+        await self.control(f"end?n={self.n}&rate={self.rate}" + ("&news=1" if self.news else ""))
         await asyncio.wait_for(self.all_arrived.wait(), 30 + 3 * self.n / self.rate + 3 * self.interval)
         self.found["cpu_ms_per_end"] = (time.process_time() - cpu) / self.n * 1000
         ended = (await self.control("ended"))["ended"]
@@ -130,7 +132,11 @@ async def push_ours(run: Run) -> None:
 
     def begin(job_id: str) -> asyncio.Task[None]:
         trigger = ArealDocumentTrigger(
-            conn_id="bench", job_id=job_id, poll_interval=600.0, deadline=deadline, end_from_trigger=True
+            conn_id="bench",
+            job_id=job_id,
+            poll_interval=run.interval,
+            deadline=deadline,
+            end_from_trigger=True,
         )
         return asyncio.create_task(_consume(run, trigger))
 
@@ -143,10 +149,117 @@ async def push_ours(run: Run) -> None:
     await run.settled("seen", FIRST + run.n)
     await asyncio.sleep(1)
     run.memory(before)
+    if run.seconds:
+        await _quiet(run)
     await run.end_all()
     await asyncio.gather(*tasks)
     for task in first:
         task.cancel()
+
+
+async def _quiet(run: Run) -> None:
+    """Status reads, and the CPU they take, while the socket is open and says nothing."""
+    before = (await run.control("count"))["count"]["requests"]
+    began, cpu = time.monotonic(), time.process_time()
+    await asyncio.sleep(run.seconds)
+    took = time.monotonic() - began
+    run.found["core"] = (time.process_time() - cpu) / took
+    run.found["reads_per_second"] = ((await run.control("count"))["count"]["requests"] - before) / took
+
+
+async def churn_ours(run: Run) -> None:
+    """While all wait, others come and go: what that costs, and that nothing is left of them."""
+    from airflow_status_provider.triggers.areal import ArealDocumentTrigger
+
+    _connection(run, "areal", ws_url=f"ws://127.0.0.1:{run.push}/")
+    deadline = time.time() + 3600
+
+    def begin(job_id: str) -> asyncio.Task[None]:
+        trigger = ArealDocumentTrigger(
+            conn_id="bench",
+            job_id=job_id,
+            poll_interval=run.interval,
+            deadline=deadline,
+            end_from_trigger=True,
+        )
+        return asyncio.create_task(_consume(run, trigger))
+
+    tasks = [begin(job_id) for job_id in run.jobs]
+    await run.settled("seen", run.n)
+    gc.collect()
+    before, cpu, came = _resident(), time.process_time(), 0
+    guests: list[asyncio.Task[None]] = []
+    give_up = time.monotonic() + run.seconds
+    while time.monotonic() < give_up:
+        guests.append(begin(f"guest{came}"))
+        came += 1
+        if len(guests) > 20:
+            guests.pop(0).cancel()
+        await asyncio.sleep(1 / run.churn)
+    run.found["cpu_ms_per_guest"] = (time.process_time() - cpu) / came * 1000
+    run.found["grown_kib"] = (_resident() - before) / 1024
+    for guest in guests:
+        guest.cancel()
+    await run.end_all()
+    await asyncio.gather(*tasks)
+
+
+async def noisy(run: Run, begin: Callable[[str], asyncio.Task[None]]) -> None:
+    """Jobs end at a service whose answers, frames and sockets go wrong; how long until all ends are known."""
+    await run.control("noise")
+    tasks = [begin(job_id) for job_id in run.jobs]
+    await asyncio.sleep(2)
+    began = time.monotonic()
+    await run.end_all()
+    await asyncio.gather(*tasks)
+    run.found["seconds_in_all"] = time.monotonic() - began
+
+
+async def noisy_ours(run: Run) -> None:
+    from airflow.triggers.base import TaskSuccessEvent
+
+    from airflow_status_provider.triggers.areal import ArealDocumentTrigger
+
+    _connection(run, "areal", ws_url=f"ws://127.0.0.1:{run.push}/")
+    deadline = time.time() + 300
+    failed: list[str] = []
+
+    async def one(job_id: str) -> None:
+        trigger = ArealDocumentTrigger(
+            conn_id="bench",
+            job_id=job_id,
+            poll_interval=run.interval,
+            deadline=deadline,
+            end_from_trigger=True,
+        )
+        async for event in trigger.run():
+            if not isinstance(event, TaskSuccessEvent):
+                failed.append(job_id)
+            run.arrive(job_id)
+
+    await noisy(run, lambda job_id: asyncio.create_task(one(job_id)))
+    run.found["failed"] = len(failed)
+
+
+async def noisy_poller(run: Run) -> None:
+    """A plain poller: a read at each interval, whatever came of the one before."""
+    import aiohttp
+
+    url, headers = f"http://127.0.0.1:{run.rest}/api/v2/documents/", {"Authorization": "Bearer key"}
+    async with aiohttp.ClientSession() as session:
+
+        async def one(job_id: str) -> None:
+            while True:
+                try:
+                    async with session.get(f"{url}{job_id}/", headers=headers) as answer:
+                        if answer.status == 200 and json.loads(await answer.read())["status"] == "completed":
+                            break
+                except (aiohttp.ClientError, ValueError, TypeError):
+                    pass
+                await asyncio.sleep(run.interval)
+            run.arrive(job_id)
+
+        await noisy(run, lambda job_id: asyncio.create_task(one(job_id)))
 
 
 async def push_idle(run: Run) -> None:
@@ -409,6 +522,9 @@ CASES: dict[str, Case] = {
     "push-ours": push_ours,
     "push-floor": push_floor,
     "push-socket-each": push_socket_each,
+    "churn-ours": churn_ours,
+    "noisy-ours": noisy_ours,
+    "noisy-poller": noisy_poller,
     "poll-ours": poll_ours,
     "poll-floor": poll_floor,
     "poll-httpx": poll_httpx,
@@ -436,6 +552,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--limit", type=float, default=20.0)
     parser.add_argument("--dated", type=int, default=0)
+    parser.add_argument("--news", type=int, default=0)
+    parser.add_argument("--churn", type=float, default=20.0)
     print(json.dumps(asyncio.run(measure(parser.parse_args()))))
 
 

@@ -41,6 +41,7 @@ from airflow_status_provider.errors import (
     AuthenticationFailed,
     InvalidInput,
     NotSent,
+    RateLimited,
     RemoteUnavailable,
     StatusProviderError,
 )
@@ -235,6 +236,8 @@ class Client:
                     # whoever comes later with the same credentials would only be refused again
                     refusal = isinstance(error, AuthenticationFailed)
                     pause = float("inf") if refusal else full_jitter(self._failures)
+                    if isinstance(error, RateLimited):
+                        pause = max(pause, error.retry_after or 0.0)
                     self._not_before = time.monotonic() + pause
                     raise
                 finally:

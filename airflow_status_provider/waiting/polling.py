@@ -3,9 +3,9 @@
 1. A read that is due runs as soon as the account may ask; at most ``MAX_READS`` at once, and fewer at first,
    for what is under way when a limit is met for the first time is refused with it. A read
    that has had no answer for ``SLOW`` seconds counts for ``MAX_READS`` only.
-2. "Later" (429, or 503 with Retry-After) pauses the account, not the wait that happened to hear it; a 429
-   also teaches it the rate that it keeps to from then on. Whose read is longest due comes first, and whom
-   "later" hit keeps its turn, once.
+2. A 503 with Retry-After pauses the account. A 429 pauses the wait that it was about; what it says about the
+   rate of all is decided by ``Budget``. The read that is longest due comes first, and one that was refused
+   when the account paused keeps its turn, once.
 3. A service that cannot be reached pauses the account with full jitter; one probe then goes first.
 4. An answer that makes no sense for one job (5xx, not JSON) slows that job's wait only.
 5. At a wait's deadline one last read decides, pause or not, and beside all others; if no answer comes, once
@@ -183,7 +183,7 @@ class Poller:
         request, sent_at = waiter.tracker.request(), time.monotonic()
         try:
             try:
-                response = await self._ask(request)
+                response = await self._ask(waiter, request)
             finally:
                 waiter.reading = None
                 waiter.last_read = time.monotonic()
@@ -191,7 +191,7 @@ class Poller:
             if waiter.again:
                 self.sooner(waiter, 0.0)
         except RemoteUnavailable as error:
-            self._again(waiter, due)
+            self._again(waiter, due, error)
             waiter.trouble(error)
             return
         except Exception as error:  # noqa: BLE001 - a bug of ours must end this wait, not hang it
@@ -230,7 +230,7 @@ class Poller:
             try:
                 self._answered(other, response, sent_at, how)
             except RemoteUnavailable as error:
-                self._again(other, other.last_read)
+                self._again(other, other.last_read, error)
                 other.trouble(error)
             except Exception as error:  # noqa: BLE001 - as above
                 self._blame(other, error)
@@ -264,8 +264,8 @@ class Poller:
         response = None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_READ_TIMEOUT * FIRST_TRY):
-                response = await self._ask(request)
-        return waiter.tracker.read(response or await self._ask(request), time.monotonic())
+                response = await self._ask(waiter, request)
+        return waiter.tracker.read(response or await self._ask(waiter, request), time.monotonic())
 
     def _blame(self, waiter: Waiter, error: Exception) -> None:
         if isinstance(error, AuthenticationFailed):
@@ -273,7 +273,7 @@ class Poller:
         else:
             waiter.fail(error.at(waiter.name) if isinstance(error, StatusProviderError) else error)
 
-    async def _ask(self, request: Request) -> Response:
+    async def _ask(self, waiter: Waiter, request: Request) -> Response:
         """Any answer but "later"."""
         sent_at = time.monotonic()
         response = None
@@ -281,8 +281,11 @@ class Poller:
         try:
             response = await self._client.send(request)
             self._failures = 0
-            if response.status == TOO_MANY or (response.status == UNAVAILABLE and response.retry_after):
+            if response.status == TOO_MANY or (
+                response.status == UNAVAILABLE and response.retry_after is not None
+            ):
                 check(response)
+            waiter.refused = False
             self._budget.answered(time.monotonic())
             if response.status < 500:
                 self._at_once = min(MAX_READS, self._at_once + 1 / GROWTH)
@@ -294,20 +297,33 @@ class Poller:
                 self._pause(full_jitter(self._failures))
             raise
         except RateLimited as error:
-            pause = full_jitter(3) if error.retry_after is None else error.retry_after
-            if response is not None and response.status == TOO_MANY:
-                self._budget.refused(sent_at, time.monotonic(), pause)
+            if response is None:
+                raise  # a login, which the client paces by itself
+            if error.retry_after is None:
+                error.retry_after = full_jitter(3)
+            pause = error.retry_after
+            if response.status == TOO_MANY:
+                pause = self._budget.refused(sent_at, time.monotonic(), pause, again=waiter.refused)
+                waiter.refused = True
             self._pause(pause)
             raise
 
-    def _again(self, waiter: Waiter, due: float) -> None:
+    def _again(self, waiter: Waiter, due: float, error: RemoteUnavailable) -> None:
         """Plan the read that follows one without an answer; ``due``: when that one was."""
-        if self._paused_until <= time.monotonic():
+        paused = self._paused_until > time.monotonic()
+        later = 0.0 if paused or not isinstance(error, RateLimited) else error.retry_after or full_jitter(3)
+        if not paused and not later:
             waiter.unchanged += 1
             self.schedule(waiter, self._next_read(waiter))
         elif waiter.troubled:
-            self.schedule(waiter, 0.0)
+            self.schedule(waiter, later)
+        elif later:
+            asyncio.get_running_loop().call_later(later, self._keep_turn, waiter, due)
         else:
+            self._plan(waiter, due)
+
+    def _keep_turn(self, waiter: Waiter, due: float) -> None:
+        if waiter.due is None and waiter.reading is None:
             self._plan(waiter, due)
 
     def _pause(self, seconds: float) -> None:

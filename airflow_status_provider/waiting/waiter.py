@@ -63,6 +63,7 @@ class Waiter:
         "last_read",
         "listened_at",
         "reading",
+        "refused",
         "stall",
         "tracker",
         "troubled",
@@ -89,6 +90,8 @@ class Waiter:
         self.due: float | None = None
         self.reading: asyncio.Task[None] | None = None
         self.again = False
+        # whether its last read was refused as one too many
+        self.refused = False
         self.expired = False
         self.hinted = False
         # when the last status read that found the job at work was sent

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import OrderedDict
 
 import pytest
 
@@ -43,6 +44,7 @@ def test_an_end_that_is_not_reported_makes_it_unreliable_until_it_has_reported_s
 def test_a_process_remembers_its_accounts_and_not_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was learned of an account's socket holds for the next one; the longest unused are forgotten."""
     monkeypatch.setattr(delivery, "REMEMBERED", 3)
+    monkeypatch.setattr(delivery, "_known", OrderedDict())
     first = delivery_of("first")
     for digest in ("a", "first", "b", "c"):
         delivery_of(digest)
