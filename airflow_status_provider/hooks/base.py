@@ -7,6 +7,7 @@ code over a blocking or an asynchronous client.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import itertools
 import logging
@@ -64,6 +65,8 @@ TEST_TIME = 4.5
 SHORTEST_PAUSE = 0.2
 #: and at most, while a cancel is being confirmed
 LONGEST_LOOK = 2.0
+#: seconds for a look at a known job before it is cancelled: a busy server is asked to cancel meanwhile
+FIRST_LOOK = 2.0
 #: seconds that the last of these looks may take on a loop
 LAST_ANSWER = 3.0
 
@@ -134,6 +137,15 @@ def _pause(error: RemoteUnavailable, attempt: int) -> float:
 @functools.cache  # a task makes many hooks, and one warning is enough
 def _warn_of_type(where: str, found: str, expected: str) -> None:
     log.warning("%s: the connection's type is %r, not %r; used all the same", where, found, expected)
+
+
+class _Asking:
+    """Whether a request to cancel has been sent, answered or not."""
+
+    __slots__ = ("sent",)
+
+    def __init__(self) -> None:
+        self.sent = False
 
 
 class Stopped(NamedTuple):
@@ -326,35 +338,51 @@ class StatusHook(BaseHook):
         except StatusProviderError as error:
             return _not_stopped(error)
 
-    async def astop(self, job_id: str, *, patience: float) -> Stopped:
+    async def astop(self, job_id: str, *, patience: float, known: bool = False) -> Stopped:
+        """The same on a loop, and in no more than these seconds. ``known``: the service has known the job, so
+        that a server that is too busy to say how it is can be asked to cancel it all the same."""
+        asking = _Asking()
         try:
-            async with asyncio.timeout(patience + LAST_ANSWER):
+            async with asyncio.timeout(patience):
                 account = account_of(await self.aendpoint())
                 with account.in_use():
-                    return await self._stop(account.client, job_id, patience)
+                    return await self._stop(account.client, job_id, patience - LAST_ANSWER, known, asking)
         except TimeoutError:
+            if asking.sent:
+                words = f"the remote job was asked to stop; no answer within {patience:.0f} s"
+                return Stopped(None, words, False)
             return _not_stopped(RemoteUnavailable("no answer in time"))
         except StatusProviderError as error:
             return _not_stopped(error)
 
-    async def _stop(self, client: Client, job_id: str, patience: float) -> Stopped:
+    async def _stop(
+        self,
+        client: Client,
+        job_id: str,
+        patience: float,
+        known: bool = False,
+        asking: _Asking | None = None,
+    ) -> Stopped:
         if not self.kind.cancellable:
             raise InvalidInput(no_cancel(self.service.title, self.kind))
         give_up = time.monotonic() + patience
+        asking = asking or _Asking()
         asked = False
         update: Update | None = None
         trouble = RemoteUnavailable("no answer")
         for attempt in itertools.count(1):
             try:
-                update = await client.talk(self._status(self.kind, job_id, {}))
-                if update.final:
+                update = await self._look(client, job_id, FIRST_LOOK if known and not asked else None)
+                if update is not None and update.final:
                     return _stopped(update)
                 if not asked:
+                    asking.sent = True
                     await client.talk(self._cancel(job_id))
                     asked = True
             except NotFound:
                 return Stopped(None, f"the {self.kind.noun} is gone already, so there is nothing to cancel")
             except RemoteUnavailable as error:
+                asking.sent = asking.sent and not isinstance(error, NotSent)
                 trouble = error
             pause = max(full_jitter(attempt, cap=LONGEST_LOOK), SHORTEST_PAUSE)
             if time.monotonic() + pause > give_up:
@@ -364,6 +392,16 @@ class StatusHook(BaseHook):
             words = f"the remote job was asked to stop, which is unconfirmed after {patience:.0f} s"
             return Stopped(update, words, False)
         return _not_stopped(trouble)
+
+    async def _look(self, client: Client, job_id: str, within: float | None) -> Update | None:
+        """The job's status; None if there was no answer within these seconds."""
+        looking = client.talk(self._status(self.kind, job_id, {}))
+        if within is None:
+            return await looking
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                return await looking
+        return None
 
     def _cancel_known(self, job_id: str) -> Conversation[None]:
         """Cancelling what the service does not know would look like a missing endpoint, or leave a ghost."""

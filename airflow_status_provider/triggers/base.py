@@ -52,7 +52,7 @@ from airflow_status_provider.protocols.model import Update, clean_id, plain
 from airflow_status_provider.protocols.sending import digits
 from airflow_status_provider.transport.backoff import full_jitter
 from airflow_status_provider.transport.endpoint import Endpoint
-from airflow_status_provider.triggers import first_call, progress
+from airflow_status_provider.triggers import first_call, kill, progress
 from airflow_status_provider.waiting.wait import wait
 from airflow_status_provider.waiting.waiter import Outcome
 
@@ -179,6 +179,7 @@ class StatusTrigger(BaseTrigger):
         # from here on a kill has nothing to cancel
         self._ended = False
         self._report: progress.Report | None = None
+        self._kill: asyncio.Task[None] | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         cls = type(self)
@@ -214,14 +215,47 @@ class StatusTrigger(BaseTrigger):
         yield event
 
     async def on_kill(self) -> None:
-        """Cancel the remote job, if this kill is really a user's and not the framework's own business."""
-        if self._ended or not self.cancel_on_kill or await self._still_wanted():
-            return
-        await self._stop("the task was killed")
+        """Cancel the remote job, if this kill is really a user's and not the framework's own business.
 
-    async def _stop(self, why: str) -> Stopped:
+        What came of it stands in the task's log. The work outlives this method, which Airflow cancels again
+        with each of its syncs (see triggers/kill.py).
+        """
+        if self._ended:
+            return
+        if self._kill is None:
+            self._kill = kill.start(self._killed())
+        await asyncio.wait({self._kill})
+
+    async def cleanup(self) -> None:
+        """Wait for what a kill still does: the task's log is closed after this."""
+        if self._kill is not None:
+            await kill.outlast(self._kill)
+
+    async def _killed(self) -> None:
+        give_up = time.monotonic() + kill.patience()
+        where = f"{self._hook().where}, {self.kind.describe(str(self.job_id))}"
+        try:
+            async with asyncio.timeout(kill.patience()):
+                wanted = self.cancel_on_kill and await self._still_wanted()
+            if not self.cancel_on_kill:
+                self.log.info("%s: the task was killed; the remote job is left as it is", where)
+            elif wanted:
+                self.log.info("%s: the remote job is left as it is: its task goes on", where)
+            else:
+                await self._stop("the task was killed", give_up - time.monotonic(), known=True)
+        except asyncio.CancelledError:
+            words = "the triggerer stops; whether the remote job was cancelled is unknown"
+            self.log.warning("%s: the task was killed, and %s", where, words)
+            raise
+        except TimeoutError:
+            self.log.warning("%s: the task was killed; nobody says whether its job is still wanted", where)
+        except Exception as error:  # noqa: BLE001 - the task is over; what is left to do is to say so
+            words = f"the remote job may go on: it could not be cancelled ({type(error).__name__})"
+            self.log.warning("%s: the task was killed; %s", where, words)
+
+    async def _stop(self, why: str, patience: float, *, known: bool = False) -> Stopped:
         hook = self._hook()
-        stopped = await hook.astop(self.job_id, patience=CANCEL_PATIENCE)
+        stopped = await hook.astop(self.job_id, patience=patience, known=known)
         say = self.log.info if stopped.sure else self.log.warning
         say("%s: %s; %s", hook.describe(self.job_id, self.kind), why, stopped.words)
         return stopped
@@ -308,7 +342,7 @@ class StatusTrigger(BaseTrigger):
 
     async def _cancelled(self, error: WaitTimeout) -> Outcome:
         """At the deadline the job is cancelled, and may turn out to have ended itself."""
-        stopped = await self._stop("its time is over")
+        stopped = await self._stop("its time is over", CANCEL_PATIENCE)
         if stopped.update is not None and stopped.ended_itself:
             return Outcome(stopped.update, "poll", time.monotonic())
         raise error.but(stopped.words) from None
@@ -476,7 +510,12 @@ class StatusTrigger(BaseTrigger):
     async def _still_wanted(self) -> bool:
         """``on_kill`` is also called on re-assignment to another triggerer, which may have ended the wait by
         now. A clear is told from that by the new attempt's job, or, while that attempt waits for a worker, by
-        a job that still runs although nothing can have ended the wait."""
+        a job that still runs although nothing can have ended the wait.
+
+        Airflow 3.4 calls ``on_kill`` for a kill only, and refuses the XComs of an attempt that is over.
+        """
+        if compat.triggers_are_released():
+            return self.task_instance is None
         task = self._task()
         if task is None:
             return True

@@ -14,7 +14,7 @@ from airflow.jobs.triggerer_job_runner import TriggerRunner
 from airflow.providers.common.compat.sdk import BaseHook, Connection
 
 from airflow_status_provider.hooks import base as hooks
-from airflow_status_provider.triggers import base
+from airflow_status_provider.triggers import base, kill
 from airflow_status_provider.triggers.base import StatusTrigger
 from tests.triggers.conftest import Connect, TaskInstance, events, trigger_of
 from tests.versions import TRIGGER_KILLS
@@ -23,6 +23,8 @@ from tests.waiting.world import World, result, until
 pytestmark = TRIGGER_KILLS
 
 USER = ("__airflow_user_action__",)
+#: seconds between two syncs of the triggerer
+SYNC = 0.05
 
 
 class Triggerer:
@@ -40,8 +42,11 @@ class Triggerer:
         return self.task
 
     async def cancel(self, *message: str) -> None:
+        """As a triggerer does: a user's kill is sent again with each sync, which comes often here."""
         assert self.task is not None
         self.task.cancel(*message)
+        while message and not (await asyncio.wait({self.task}, timeout=SYNC))[0]:
+            self.task.cancel(*message)
         with pytest.raises(asyncio.CancelledError) as cancelled:
             await result(self.task)
         assert cancelled.value.args == message
@@ -52,9 +57,8 @@ def _brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """The patience of a kill, shortened."""
     monkeypatch.setattr(base, "DECIDE_WITHIN", 0.3)
     monkeypatch.setattr(base, "DECIDE_EVERY", 0.05)
-    monkeypatch.setattr(base, "CANCEL_PATIENCE", 3.0)
+    monkeypatch.setattr(kill, "patience", lambda: 6.0)
     monkeypatch.setattr(hooks, "SHORTEST_PAUSE", 0.05)
-    monkeypatch.setattr(hooks, "full_jitter", lambda attempt, **more: 0.05)
     monkeypatch.setattr(hooks, "full_jitter", lambda attempt, **more: 0.05)
 
 
@@ -140,7 +144,7 @@ async def test_a_cancel_that_takes_too_long_is_said_to_be_unconfirmed(
     connect: Connect, triggerer: Make, monkeypatch: pytest.MonkeyPatch, said: pytest.LogCaptureFixture
 ) -> None:
     """A batch that works on its document for ever: asked once, looked at for a while, and said so."""
-    monkeypatch.setattr(base, "CANCEL_PATIENCE", 0.5)
+    monkeypatch.setattr(kill, "patience", lambda: 3.5)
     here = await connect("tagger-observed")
     runs = triggerer(here, here.add())
     runs.start()
@@ -360,7 +364,7 @@ async def test_a_cancel_that_fails_is_only_said(
     said: pytest.LogCaptureFixture,
 ) -> None:
     """The task is gone already: what cannot be cancelled is said in its log, and breaks nothing."""
-    monkeypatch.setattr(base, "CANCEL_PATIENCE", 2.0)
+    monkeypatch.setattr(kill, "patience", lambda: 5.0)
     here = await connect("tagger-observed")
     here.server.faults.refuse_upgrade = 404
     runs = triggerer(here, here.add(), poll_interval=60.0)
@@ -432,3 +436,86 @@ async def test_a_kill_during_the_hold_cancels_nothing(connect: Connect, triggere
     await asyncio.sleep(0.2)
     await runs.cancel(*USER)
     assert cancels(here) == 0
+
+
+async def test_a_kill_outlives_the_syncs_that_send_it_again(
+    connect: Connect, triggerer: Make, said: pytest.LogCaptureFixture
+) -> None:
+    """A server that is busy with a document answers late: the batch is cancelled all the same, and the log says so."""
+    here = await connect("tagger-observed")
+    job_id = here.add(seconds=30.0)
+    runs = triggerer(here, job_id)
+    runs.start()
+    await here.listening()
+    here.server.faults.slow = 0.7
+    await runs.cancel(*USER)
+    assert cancels(here) == 1
+    assert "the task was killed; " in said.text
+    assert "could not be cancelled" not in said.text
+
+
+async def test_a_server_that_says_nothing_is_asked_to_cancel_all_the_same(
+    connect: Connect, triggerer: Make, monkeypatch: pytest.MonkeyPatch, said: pytest.LogCaptureFixture
+) -> None:
+    """A status that does not come in time keeps no kill from a job that was known: it is asked for unseen."""
+    monkeypatch.setattr(hooks, "FIRST_LOOK", 0.2)
+    monkeypatch.setattr(kill, "patience", lambda: 1.0)
+    here = await connect("tagger-observed")
+    runs = triggerer(here, here.add())
+    runs.start()
+    await here.listening()
+    here.server.faults.slow = 5.0
+    await runs.cancel(*USER)
+    assert cancels(here) == 1
+    assert "the remote job was asked to stop; no answer within 1 s" in said.text
+
+
+async def test_the_triggerers_stop_ends_a_kill(
+    connect: Connect, triggerer: Make, said: pytest.LogCaptureFixture
+) -> None:
+    """A triggerer that stops does not wait for a kill, and the log says what is not known."""
+    here = await connect("tagger-observed")
+    runs = triggerer(here, here.add())
+    task = runs.start()
+    await here.listening()
+    here.server.faults.slow = 5.0
+    task.cancel(*USER)
+    await asyncio.sleep(0.1)
+    task.cancel(*USER)
+    await asyncio.sleep(0.1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await result(task, within=1.0)
+    await until(lambda: "whether the remote job was cancelled is unknown" in said.text)
+
+
+async def test_every_kill_leaves_a_line(
+    connect: Connect, triggerer: Make, task: TaskInstance, said: pytest.LogCaptureFixture
+) -> None:
+    """A job that is left as it is, for whichever reason, is said to be."""
+    here = await connect("tagger-observed")
+    for kwargs, state in ({"cancel_on_kill": False}, "failed"), ({}, "deferred"):
+        said.clear()
+        task.state = state
+        runs = triggerer(here, here.add(), **kwargs)
+        runs.start()
+        await here.listening()
+        await runs.cancel(*USER)
+        assert "the remote job is left as it is" in said.text
+    assert cancels(here) == 0
+
+
+async def test_a_release_that_tells_kills_apart_is_asked_nothing(
+    connect: Connect, triggerer: Make, task: TaskInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow 3.4 calls for kills only, and refuses the XComs of a cleared attempt: none is read."""
+    monkeypatch.setattr(base.compat, "triggers_are_released", lambda: True)
+    monkeypatch.setattr(task, "aget_one", None)
+    here = await connect("tagger-observed")
+    task.state = "deferred"  # the new attempt's
+    job_id = here.add(seconds=3.0)
+    runs = triggerer(here, job_id)
+    runs.start()
+    await here.listening()
+    await runs.cancel(*USER)
+    assert here.server.jobs[job_id].status == "cancelled"
