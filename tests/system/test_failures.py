@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from airflow_status_provider.simulator import SimulatorThread
+from tests.versions import START_FROM_TRIGGER
 from tools import reaper
 from tools.stack import AirflowStack, ApiError
 
@@ -170,3 +171,31 @@ def test_an_api_server_that_is_away_loses_nothing(
     airflow_stack.start_component("api-server")
     assert api.wait("away", run_id, timeout=300) == "success"
     assert len(tagger.starts) - known == 2
+
+
+def test_a_dag_that_fails_fast_does(airflow_stack: AirflowStack, airflow_simulator: SimulatorThread) -> None:
+    """A wait that fails stops the DAG's other tasks, which only an end on a worker does."""
+    api, tagger = airflow_stack.api, airflow_simulator.simulator.tagger
+    job_id = airflow_simulator.call(tagger.add, seconds=ENDLESS)
+    api.wait_for_dag("fast")
+    run_id = api.trigger("fast", {"job": job_id})
+    api.wait_for_task("fast", run_id, "waits", {"deferred"}, timeout=300)
+    api.wait_for_task("fast", run_id, "works", {"running"}, timeout=300)
+    airflow_simulator.call(tagger.end, job_id, "failed")
+    assert api.wait("fast", run_id, timeout=100) == "failed"
+    assert {each["state"] for each in api.task_instances("fast", run_id)} == {"failed"}
+
+
+@START_FROM_TRIGGER
+def test_an_execution_timeout_ends_each_try(
+    airflow_stack: AirflowStack, airflow_simulator: SimulatorThread
+) -> None:
+    """Both tries of both sensors end at it: Airflow retries what has reached its ``execution_timeout``."""
+    api, tagger = airflow_stack.api, airflow_simulator.simulator.tagger
+    job_id = airflow_simulator.call(tagger.add, seconds=ENDLESS)
+    api.wait_for_dag("limited")
+    run_id = api.trigger("limited", {"job": job_id})
+    assert api.wait("limited", run_id, timeout=300) == "failed"
+    ends = {each["task_id"]: each["try_number"] for each in api.task_instances("limited", run_id)}
+    assert ends == {"begun_by_a_worker": 2, "begun_by_the_scheduler": 2}
+    assert tagger.jobs[job_id].status == "processing"

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from time import sleep
 from typing import Any
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, task
 
 from airflow_status_provider.operators.haidy import HaidyStructureOperator
 from airflow_status_provider.operators.tagger import TaggerBatchOperator
+from airflow_status_provider.sensors.tagger import TaggerBatchSensor
 
 ROWS = [{"title": f"{n}", "file_path": f"https://files.example.com/{n}.pdf"} for n in range(50)]
 COMMON: dict[str, Any] = {"timeout": 300, "poll_interval": 1}
@@ -38,3 +40,24 @@ with DAG("away", schedule=None, catchup=False, default_args=COMMON):
         retries=2,
         retry_delay=timedelta(seconds=1),
     )
+
+
+@task
+def works() -> None:
+    """Another task of a DAG that fails fast."""
+    sleep(120)
+
+
+with DAG("fast", schedule=None, catchup=False, fail_fast=True, default_args=COMMON):
+    TaggerBatchSensor(task_id="waits", job_id="{{ dag_run.conf['job'] }}")
+    works()
+
+with DAG("limited", schedule=None, catchup=False, default_args=COMMON):
+    limited: dict[str, Any] = {
+        "job_id": "{{ dag_run.conf['job'] }}",
+        "execution_timeout": timedelta(seconds=10),
+        "retries": 1,
+        "retry_delay": timedelta(seconds=1),
+    }
+    TaggerBatchSensor(task_id="begun_by_a_worker", **limited)
+    TaggerBatchSensor(task_id="begun_by_the_scheduler", start_from_trigger=True, **limited)
