@@ -31,7 +31,7 @@ def nothing_logged_so_far() -> None:
     """What one test logged leaves the next one no less."""
     from airflow_status_provider.waiting import quota, waiter
 
-    waiter.quota.left = quota.BURST
+    waiter.quotas = quota.Quotas()
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups

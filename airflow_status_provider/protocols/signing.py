@@ -14,6 +14,9 @@ from airflow_status_provider.errors import (
 from airflow_status_provider.protocols import reading
 from airflow_status_provider.protocols.model import Conversation, Response, Tokens, check, error_text
 
+#: the cookies that a login may set its tokens as; no other cookie is read
+TOKEN_COOKIES = ("access_token", "refresh_token")
+
 
 @dataclass(frozen=True, slots=True)
 class StaticToken:
@@ -61,8 +64,8 @@ def read_tokens(response: Response, *, holder: str | None = None, cookies: bool 
     pair = reading.obj(body.get(holder)) if holder and isinstance(body.get(holder), dict) else body
     access, refresh = reading.text(pair.get("access_token")), reading.text(pair.get("refresh_token"))
     if cookies:
-        access = access or response.cookies.get("access_token")
-        refresh = refresh or response.cookies.get("refresh_token")
+        access = access or response.cookies.get(TOKEN_COOKIES[0])
+        refresh = refresh or response.cookies.get(TOKEN_COOKIES[1])
     if access is None:
         raise RemoteUnavailable("the login succeeded but brought no access_token")
     for token in (access, refresh or ""):

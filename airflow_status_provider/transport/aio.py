@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 import aiohttp
@@ -25,6 +25,13 @@ T = TypeVar("T")
 MAX_CONNECTIONS = 100
 #: errors whose words quote no address and no answer; a ServerDisconnectedError's may be a whole head of one
 _HARMLESS = (aiohttp.ClientOSError, aiohttp.ClientPayloadError)
+
+
+class _NoCookies(aiohttp.DummyCookieJar):
+    """aiohttp's own parses what it is given before it drops it."""
+
+    def update_cookies_from_headers(self, headers: Sequence[str], response_url: URL) -> None:
+        pass
 
 
 class AsyncLine:
@@ -46,7 +53,7 @@ class AsyncLine:
         if self._opened is None:
             self._opened = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=self._tls or True),
-                cookie_jar=aiohttp.DummyCookieJar(),
+                cookie_jar=_NoCookies(),
                 auto_decompress=False,
                 trust_env=False,
             )
@@ -75,7 +82,7 @@ class AsyncLine:
                     body = bytearray()
                     async for chunk in answer.content.iter_any():
                         http.take(body, chunk)
-                    return http.response(answer.status, answer.headers.items(), bytes(body))
+                    return http.response(request, answer.status, answer.headers.items(), bytes(body))
             except (TimeoutError, asyncio.CancelledError) as error:
                 if session is self._opened:
                     self._opened = None

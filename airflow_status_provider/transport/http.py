@@ -22,7 +22,6 @@ import dataclasses
 import datetime
 import email.utils
 import functools
-import http.cookies
 import json
 import logging
 import socket
@@ -55,9 +54,10 @@ from airflow_status_provider.protocols.model import (
     plain,
 )
 from airflow_status_provider.protocols.sending import sendable
-from airflow_status_provider.protocols.signing import is_page
+from airflow_status_provider.protocols.signing import TOKEN_COOKIES, is_page
 from airflow_status_provider.transport import tracing
 from airflow_status_provider.transport.backoff import full_jitter
+from airflow_status_provider.transport.bounded import BoundedNetwork
 from airflow_status_provider.transport.endpoint import Endpoint
 from airflow_status_provider.transport.network import (
     Reach,
@@ -80,6 +80,8 @@ TOTAL_TIMEOUT = 120.0
 MAX_BODY = 64 * 1024 * 1024
 #: bytes that a loop works on itself
 AT_ONCE = 64 * 1024
+#: characters of a ``Set-Cookie`` that are looked at
+LONGEST_COOKIE = 16 * 1024
 #: after so many refreshes in a row that could not be had, a login is tried instead
 REFRESHES = 3
 #: a service that says "later" is asked again after this, however much later it said
@@ -123,6 +125,7 @@ class BlockingLine:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
+        self._network = BoundedNetwork()
         self._opened: httpx.HTTPTransport | None = None
 
     @property
@@ -134,6 +137,7 @@ class BlockingLine:
                 proxy=environment_proxy(self._endpoint.base),
                 trust_env=False,
             )
+            self._opened._pool._network_backend = self._network  # httpx has no parameter for it
         return self._opened
 
     async def send(self, request: Request, url: str, headers: Mapping[str, str]) -> Response:
@@ -142,16 +146,16 @@ class BlockingLine:
             with contextlib.ExitStack() as files:
                 out = built(request, url, headers, files)
                 out.extensions["sni_hostname"] = self._endpoint.host
-                give_up = time.monotonic() + TOTAL_TIMEOUT + out.extensions["timeout"]["read"]
+                self._network.give_up = time.monotonic() + TOTAL_TIMEOUT + out.extensions["timeout"]["read"]
                 answer = self._transport.handle_request(out)
                 files.callback(answer.close)
                 body = bytearray()
                 for chunk in answer.iter_raw():
                     take(body, chunk)
-                    if time.monotonic() > give_up:
-                        raise RemoteUnavailable("the answer took too long")
-                return response(answer.status_code, answer.headers.multi_items(), bytes(body))
+                return response(request, answer.status_code, answer.headers.multi_items(), bytes(body))
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            if isinstance(error, httpx.ReadTimeout) and time.monotonic() >= self._network.give_up:
+                raise RemoteUnavailable("the answer took too long") from error
             raise _translated(error) from error
         finally:
             _ours.reset(mark)
@@ -389,17 +393,28 @@ def take(body: bytearray, chunk: bytes) -> None:
         raise RemoteUnavailable(f"the answer is larger than {MAX_BODY >> 20} MiB")
 
 
-def response(status: int, headers: Iterable[tuple[str, str]], body: bytes) -> Response:
+def response(request: Request, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> Response:
     lowered: dict[str, str] = {}
     cookies: dict[str, str] = {}
     for name, value in headers:
         name = name.lower()
         lowered[name] = value
-        if name == "set-cookie":
-            with contextlib.suppress(http.cookies.CookieError):
-                cookies |= {key: morsel.value for key, morsel in http.cookies.SimpleCookie(value).items()}
+        if name == "set-cookie" and not request.authorised:
+            cookies |= token_cookie(value)
     later = retry_after(lowered.get("retry-after"), time.time())
     return Response(status, lowered, _expanded(lowered.get("content-encoding"), body), cookies, later)
+
+
+def token_cookie(header: str) -> dict[str, str]:
+    """The token in a login's ``Set-Cookie``, by its name; nothing for any other cookie.
+
+    Not through ``http.cookies``: up to Python 3.12.5 its time is quadratic in the backslashes of a value.
+    """
+    name, _, value = header[:LONGEST_COOKIE].partition(";")[0].partition("=")
+    name, value = name.strip(), value.strip()
+    if len(value) > 1 and value[0] == value[-1] == '"':
+        value = value[1:-1]
+    return {name: value} if name in TOKEN_COOKIES and value else {}
 
 
 def _expanded(coding: str | None, body: bytes) -> bytes:

@@ -16,6 +16,7 @@ import contextlib
 import inspect
 import itertools
 import json
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from datetime import UTC, datetime
@@ -72,6 +73,10 @@ CANCEL_PATIENCE = 15.0
 #: seconds for which a killed trigger finds out who wants its job; the framework gives it 30 in all
 DECIDE_WITHIN = 8.0
 DECIDE_EVERY = 0.5
+#: connections whose credentials are refused one after the other, each other than the one before
+MOST_CREDENTIALS = 5
+#: seconds for Airflow to give a connection before it is asked again
+FETCH_TIME = 60.0
 #: states of a task that is not over, or not for good
 _ALIVE = ("deferred", "running", "queued", "scheduled", "up_for_retry")
 DEFAULT_POLL_INTERVAL = 5.0
@@ -319,20 +324,23 @@ class StatusTrigger(BaseTrigger):
             raise error.at(self._hook().where) from None
 
     async def _end(self) -> Outcome:
-        """How the wait ended; refused credentials begin it once more with the connection as it is now."""
+        """How the wait ended; refused credentials begin it again with the connection as it is now."""
         try:
             endpoint = await self._endpoint()
-            while True:
+            for attempt in itertools.count(1):
                 try:
                     return await self._wait(endpoint)
                 except TypeError as error:
                     words = f"the trigger's options do not fit a {self.kind.noun}: {error}"
                     raise InvalidInput(words) from None
-                except AuthenticationFailed:
+                except AuthenticationFailed as error:
                     fresh = await self._endpoint(stale=endpoint)
-                    if fresh.digest == endpoint.digest:
+                    # a secrets backend may issue other credentials at each read
+                    if fresh.digest == endpoint.digest or attempt >= MOST_CREDENTIALS:
                         raise
                     endpoint = fresh
+                    await self._pause(attempt, error)
+            raise AssertionError
         except WaitTimeout as error:
             if self.of_execution and type(error) is WaitTimeout:
                 error = ExecutionTimeout(str(error.but(f"execution_timeout has passed; {GOES_ON}")))
@@ -350,14 +358,27 @@ class StatusTrigger(BaseTrigger):
     async def _endpoint(self, stale: Endpoint | None = None) -> Endpoint:
         """The connection; Airflow's own trouble in giving it is waited out like the service's."""
         for attempt in itertools.count(1):
+            left = math.inf if self.deadline is None else self.deadline - time.time()
             try:
-                return await self._hook().aendpoint(stale)
+                async with asyncio.timeout(min(FETCH_TIME, max(0.0, left))):
+                    return await self._hook().aendpoint(stale)
+            except TimeoutError:
+                trouble = RemoteUnavailable(
+                    f"{self._hook().where}: Airflow does not answer when asked for it"
+                )
+                if left > FETCH_TIME:
+                    continue
             except RemoteUnavailable as error:
-                pause = full_jitter(attempt)
-                if self.deadline is not None and time.time() + pause > self.deadline:
-                    raise WaitTimeout(f"{error}, until the deadline") from None
-                await asyncio.sleep(pause)
+                trouble = error
+            await self._pause(attempt, WaitTimeout(f"{trouble}, until the deadline"))
         raise AssertionError
+
+    async def _pause(self, attempt: int, error: StatusProviderError) -> None:
+        """Before the next attempt; if that is past the deadline, ``error`` is raised."""
+        pause = full_jitter(attempt)
+        if self.deadline is not None and time.time() + pause > self.deadline:
+            raise error from None
+        await asyncio.sleep(pause)
 
     def _wait(self, endpoint: Endpoint) -> Awaitable[Outcome]:
         return wait(

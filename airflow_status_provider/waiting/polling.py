@@ -40,6 +40,7 @@ from airflow_status_provider.transport.backoff import full_jitter
 from airflow_status_provider.transport.http import Client
 from airflow_status_provider.waiting.counts import Counts
 from airflow_status_provider.waiting.pacing import Budget
+from airflow_status_provider.waiting.running import Running
 from airflow_status_provider.waiting.topics import SLICE
 from airflow_status_provider.waiting.waiter import Waiter
 
@@ -53,6 +54,8 @@ GROWTH = 8
 LAST_READ_TIMEOUT = 10.0
 #: seconds for all the last reads of a crowd; Airflow's own time-out comes 120 s after the deadline
 CROWD_TIMEOUT = 45.0
+#: how often it is tried where the loop stands still each time
+LAST_TRIES = 3
 #: of this, the first try may take so much
 FIRST_TRY = 0.4
 #: the HTTP statuses that say "later": of the rate, and (with Retry-After) of the service
@@ -236,34 +239,38 @@ class Poller:
                 self._blame(other, error)
 
     async def _last_read(self, waiter: Waiter) -> None:
-        """One last read, and if its answer is only the first half of one, the other half."""
-        try:
-            async with (
-                asyncio.timeout(CROWD_TIMEOUT),
-                self._last_room,
-                asyncio.timeout(LAST_READ_TIMEOUT),
-            ):
-                if (old := waiter.reading) is not None:  # a tracker takes one answer at a time
-                    old.cancel()
-                    await asyncio.wait({old})
-                while waiter.tracker.kind.readable and not waiter.future.done():
-                    update = await self._ask_twice(waiter)
-                    if update.final:
-                        waiter.settle(update, "poll")
-                    if update.recheck_in is None:
-                        break
-                    await asyncio.sleep(update.recheck_in)
-        except (RemoteUnavailable, TimeoutError):
-            pass
-        except Exception as error:  # noqa: BLE001 - as above
-            self._blame(waiter, error)
+        """One last read, and if its answer is only the first half of one, the other half. It is repeated if
+        the loop stood still meanwhile: what has no answer then is no silence of the service."""
+        for _ in range(LAST_TRIES):
+            seconds = Running(CROWD_TIMEOUT)
+            try:
+                async with seconds, self._last_room, Running(LAST_READ_TIMEOUT):
+                    await self._read_to_end(waiter)
+            except (RemoteUnavailable, TimeoutError):
+                if seconds.stood_still:
+                    continue
+            except Exception as error:  # noqa: BLE001 - as above
+                self._blame(waiter, error)
+            break
         waiter.fail(_timed_out(waiter))
+
+    async def _read_to_end(self, waiter: Waiter) -> None:
+        if (old := waiter.reading) is not None:  # a tracker takes one answer at a time
+            old.cancel()
+            await asyncio.wait({old})
+        while waiter.tracker.kind.readable and not waiter.future.done():
+            update = await self._ask_twice(waiter)
+            if update.final:
+                waiter.settle(update, "poll")
+            if update.recheck_in is None:
+                break
+            await asyncio.sleep(update.recheck_in)
 
     async def _ask_twice(self, waiter: Waiter) -> Update:
         request = waiter.tracker.request()
         response = None
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LAST_READ_TIMEOUT * FIRST_TRY):
+            async with Running(LAST_READ_TIMEOUT * FIRST_TRY):
                 response = await self._ask(waiter, request)
         return waiter.tracker.read(response or await self._ask(waiter, request), time.monotonic())
 

@@ -13,10 +13,10 @@ from typing import NamedTuple
 from airflow_status_provider.protocols.jobs import Tracker
 from airflow_status_provider.protocols.model import Phase, Update
 from airflow_status_provider.waiting import pacing
-from airflow_status_provider.waiting.quota import BURST, Quota
+from airflow_status_provider.waiting.quota import BURST, Quotas
 
 log = logging.getLogger("airflow_status_provider.waiting")
-quota = Quota()
+quotas = Quotas()
 
 #: an end that would be more seconds away (a year) is no prediction
 FORESEEABLE = 3.2e7
@@ -119,7 +119,7 @@ class Waiter:
 
     def settle(self, update: Update, how: str) -> None:
         if not self.future.done():
-            if _room():
+            if self._room():
                 ending = f"{_news(update)}: it {_ENDED[update.phase]}"
                 self._say(logging.INFO, f"{ending}, {update.message}" if update.message else ending)
             self.future.set_result(Outcome(update, how, time.monotonic()))
@@ -158,7 +158,7 @@ class Waiter:
         if self._told is not None:
             self._told(News(update, how, left))
         status, shown = self._logged
-        if (update.status != status or progress >= shown + PROGRESS_STEP) and _room(keep=BURST / 2):
+        if (update.status != status or progress >= shown + PROGRESS_STEP) and self._room(keep=BURST / 2):
             if update.status != status and not update.known_status:
                 words = f"{update.status!r} is no status known here; taken as still running"
                 self._say(logging.WARNING, words)
@@ -170,14 +170,14 @@ class Waiter:
         """Said once an outage, in this wait's own log."""
         if not self.troubled:
             self.troubled = str(error)
-            if not _room(keep=BURST / 2):
+            if not self._room(keep=BURST / 2):
                 return
             self._say(logging.WARNING, f"no status for now, trying on until the deadline: {error}")
 
     def recovered(self) -> None:
         if self.troubled:
             self.troubled = ""
-            if _room(keep=BURST / 2):
+            if self._room(keep=BURST / 2):
                 self._say(logging.INFO, "the service answers again")
 
     def next_read(self, push: bool, crowd: int = 0) -> float:
@@ -209,12 +209,11 @@ class Waiter:
         """Seconds until the predicted end, which comes nearer although progress is told in steps."""
         return None if self._ends_at is None else max(0.0, self._ends_at - time.monotonic())
 
+    def _room(self, keep: float = 0.0) -> bool:
+        return log.isEnabledFor(logging.DEBUG) or quotas.take(self.where, keep)
+
     def _say(self, level: int, words: str) -> None:
         self.context.run(log.log, level, "%s: %s", self.name, words)
-
-
-def _room(keep: float = 0.0) -> bool:
-    return log.isEnabledFor(logging.DEBUG) or quota.take(keep)
 
 
 _ENDED = {

@@ -11,6 +11,7 @@ import logging
 import math
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -161,11 +162,11 @@ async def test_a_proxy_of_the_environment_is_used(
 
 
 async def test_an_answer_comes_back_whole(line: Line, peer: Serve) -> None:
-    """Status, lower-case headers, body, cookies and Retry-After."""
+    """Status, lower-case headers, body, Retry-After, and the cookies of a login."""
     there = await peer(
         answer(b'{"a": 1}', "418 Teapot", Retry_After="7", Set_Cookie="access_token=t; HttpOnly", X_Y="Z")
     )
-    response = await line.send(at(there.url))
+    response = await line.send(at(there.url), replace(READ, authorised=False))
     assert (response.status, response.body, response.retry_after) == (418, b'{"a": 1}', 7.0)
     assert response.headers["x-y"] == "Z"
     assert response.cookies == {"access_token": "t"}

@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 from airflow_status_provider.protocols import organizer
 from airflow_status_provider.protocols.model import Phase, Update
 from airflow_status_provider.waiting import quota, waiter
-from airflow_status_provider.waiting.quota import BURST, RATE, Quota
+from airflow_status_provider.waiting.quota import (
+    BURST,
+    LEAST_BURST,
+    LEAST_RATE,
+    RATE,
+    REMEMBERED,
+    TOTAL_BURST,
+    TOTAL_RATE,
+    Quotas,
+)
 from airflow_status_provider.waiting.waiter import Waiter
 from chaos.clock import Clock
 
@@ -25,7 +34,7 @@ DONE = replace(RUNNING, phase=Phase.SUCCEEDED, status="done")
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(quota, "time", clock)
-    monkeypatch.setattr(waiter, "quota", Quota())
+    monkeypatch.setattr(waiter, "quotas", Quotas())
     return clock
 
 
@@ -35,9 +44,9 @@ def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     return caplog
 
 
-def crowd(number: int) -> list[Waiter]:
+def crowd(number: int, where: str = "here") -> list[Waiter]:
     return [
-        Waiter(organizer.ORGANIZE.tracker("j"), where="here", interval=10.0, deadline=None)
+        Waiter(organizer.ORGANIZE.tracker("j"), where=where, interval=10.0, deadline=None)
         for _ in range(number)
     ]
 
@@ -48,22 +57,22 @@ def test_no_more_pass_than_the_rate_and_one_burst(gaps: list[float]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         clock = Clock()
         patch.setattr(quota, "time", clock)
-        lines, passed = Quota(), 0
+        lines, passed = Quotas(), 0
         for gap in gaps:
             clock.now += gap
-            passed += sum(lines.take() for _ in range(5))
+            passed += sum(lines.take("here") for _ in range(5))
         assert passed <= BURST + RATE * sum(gaps) + 1e-6
         assert passed >= min(5 * len(gaps), BURST)
 
 
 def test_silence_gives_room_again(clock: Clock) -> None:
     """After a burst, the next lines pass at the rate, and after a silence as many as at first."""
-    lines = Quota()
-    assert sum(lines.take() for _ in range(1000)) == BURST
+    lines = Quotas()
+    assert sum(lines.take("here") for _ in range(1000)) == BURST
     clock.now += 1.0
-    assert sum(lines.take() for _ in range(1000)) == RATE
+    assert sum(lines.take("here") for _ in range(1000)) == RATE
     clock.now += 3600.0
-    assert sum(lines.take() for _ in range(1000)) == BURST
+    assert sum(lines.take("here") for _ in range(1000)) == BURST
 
 
 async def test_a_crowd_that_ends_at_once_says_little(clock: Clock, said: pytest.LogCaptureFixture) -> None:
@@ -121,3 +130,38 @@ async def test_who_wants_to_see_all_sees_all(clock: Clock, caplog: pytest.LogCap
     for wait in crowd(500):
         wait.settle(DONE, "push")
     assert len(caplog.records) == 500
+
+
+async def test_an_account_that_comes_and_goes_silences_no_other(
+    clock: Clock, said: pytest.LogCaptureFixture
+) -> None:
+    """However much one account would log, the news of another is logged, its progress too."""
+    for wait in crowd(1000, "flapping"):
+        wait.trouble(OSError("away"))
+        wait.settle(DONE, "push")
+    said.clear()
+    (quiet,) = crowd(1)
+    quiet.note(RUNNING, "poll")
+    quiet.settle(DONE, "push")
+    assert len(said.records) == 2
+
+
+def test_many_accounts_together_leave_each_its_least(clock: Clock) -> None:
+    """100 accounts log no more than the total and the least of each, and none of them is silenced."""
+    lines = Quotas()
+    names = [f"account {number}" for number in range(100)]
+    passed = [sum(lines.take(name) for _ in range(200)) for name in names]
+    assert sum(passed) <= TOTAL_BURST + 100 * LEAST_BURST
+    assert min(passed) >= LEAST_BURST
+    clock.now += 1.0
+    passed = [sum(lines.take(name) for _ in range(200)) for name in names]
+    assert sum(passed) <= TOTAL_RATE + 100 * LEAST_RATE
+    assert min(passed) >= LEAST_RATE
+
+
+def test_no_more_accounts_are_remembered_than_so_many(clock: Clock) -> None:
+    """Connections that change their name for ever take no more and more memory."""
+    lines = Quotas()
+    for number in range(3 * REMEMBERED):
+        lines.take(f"account {number}")
+    assert len(lines._accounts) == REMEMBERED
