@@ -199,7 +199,7 @@ def targets(corpus: Corpus, loop: asyncio.AbstractEventLoop) -> dict[str, Callab
     """By name: what makes an input, and gives back what is to be tried with it."""
     from airflow_status_provider.errors import StatusProviderError
     from airflow_status_provider.protocols import areal, haidy, organizer, tagger
-    from airflow_status_provider.protocols.model import Response, Tokens, clean_id, segment
+    from airflow_status_provider.protocols.model import Request, Response, Tokens, clean_id, segment
     from airflow_status_provider.transport import endpoint, http
 
     chance = corpus.chance
@@ -223,11 +223,13 @@ def targets(corpus: Corpus, loop: asyncio.AbstractEventLoop) -> dict[str, Callab
         *((lambda s=service: s.auth("l", "p", {}).refresh(Tokens("a", "r"))) for service in services[:3]),
     ]
 
+    login = Request(method="POST", path="/login", authorised=False)
+
     def answer() -> Response:
         headers = [("Content-Type", chance.choice(("application/json", "text/html")))]
         if chance.random() < 0.1:
             headers.append((chance.choice(("Retry-After", "Set-Cookie")), str(chance.choice(ODD))[:200]))
-        return http.response(chance.choice(statuses), headers, corpus.raw())
+        return http.response(login, chance.choice(statuses), headers, corpus.raw())
 
     def frame() -> Callable[[], None]:
         stream, raw = chance.choice(streams), corpus.raw()
