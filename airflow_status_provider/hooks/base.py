@@ -51,7 +51,7 @@ from airflow_status_provider.transport.http import (
     blocking,
 )
 from airflow_status_provider.transport.within import within
-from airflow_status_provider.waiting.account import account_of
+from airflow_status_provider.waiting.wait import account_of
 
 T = TypeVar("T")
 

@@ -17,7 +17,6 @@ from airflow_status_provider.results import TaggerBatch, TaggerDocument
 from airflow_status_provider.transport.backoff import full_jitter
 from airflow_status_provider.transport.endpoint import Endpoint
 from airflow_status_provider.transport.http import Client, asynchronous
-from airflow_status_provider.transport.ws import open_socket
 
 CATCHUP_TIMEOUT = 30.0
 
@@ -111,6 +110,8 @@ class TaggerHook(StatusHook):
         return None
 
     async def _catchup(self, endpoint: Endpoint, client: Client, job_id: str) -> list[TaggerDocument]:
+        from airflow_status_provider.transport.ws import open_socket
+
         async with asyncio.timeout(CATCHUP_TIMEOUT / 3):
             tokens = await client.tokens()
             async with open_socket(endpoint, tagger.BatchStream(), tokens, job_id, "") as socket:

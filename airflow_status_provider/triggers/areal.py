@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_status_provider import xcoms
 from airflow_status_provider.errors import InvalidInput, StartUncertain, StatusProviderError
@@ -10,10 +10,12 @@ from airflow_status_provider.hooks.areal import ArealHook
 from airflow_status_provider.outcomes import start_error, uncertain
 from airflow_status_provider.protocols import areal
 from airflow_status_provider.transport.endpoint import Endpoint
-from airflow_status_provider.transport.http import Client
 from airflow_status_provider.triggers.base import StatusTrigger
 from airflow_status_provider.waiting.wait import start_and_wait, wait
 from airflow_status_provider.waiting.waiter import Outcome
+
+if TYPE_CHECKING:
+    from airflow_status_provider.transport.http import Client
 
 START_KEY = "cd_balancer_start"
 STARTING = "starting"

@@ -16,7 +16,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from airflow_status_provider.errors import (
     AuthenticationFailed,
@@ -27,12 +27,14 @@ from airflow_status_provider.errors import (
 from airflow_status_provider.protocols.model import StreamProtocol, Tokens, Update
 from airflow_status_provider.transport.backoff import full_jitter
 from airflow_status_provider.transport.http import Client
-from airflow_status_provider.transport.ws import Socket, open_socket
 from airflow_status_provider.waiting.counts import Counts
 from airflow_status_provider.waiting.delivery import MISS_GRACE, Delivery
 from airflow_status_provider.waiting.topics import SLICE, Topics
 from airflow_status_provider.waiting.waiter import Waiter
 from airflow_status_provider.waiting.watch import Repeats, Watch
+
+if TYPE_CHECKING:
+    from airflow_status_provider.transport.ws import Socket
 
 log = logging.getLogger("airflow_status_provider.waiting")
 
@@ -178,6 +180,9 @@ class Stream:
             self._fatal(error)
             raise RateLimited(str(error), REFUSED_PAUSE) from None  # knocking on might lock the user out
         self._refused = None
+        # a service without sockets needs no WebSocket library
+        from airflow_status_provider.transport.ws import open_socket
+
         async with open_socket(
             self._client.endpoint, self._protocol, self._tokens, self.key, self._client_id
         ) as socket:

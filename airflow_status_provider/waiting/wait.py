@@ -16,16 +16,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_status_provider.errors import WaitTimeout
 from airflow_status_provider.protocols.jobs import JobKind
 from airflow_status_provider.transport import tracing
 from airflow_status_provider.transport.endpoint import Endpoint
-from airflow_status_provider.transport.http import Client
-from airflow_status_provider.waiting.account import account_of
 from airflow_status_provider.waiting.waiter import News, Outcome, Waiter
 from airflow_status_provider.waiting.watch import Watch
+
+if TYPE_CHECKING:
+    from airflow_status_provider.transport.http import Client
+    from airflow_status_provider.waiting.account import Account
 
 
 async def wait(
@@ -118,6 +120,13 @@ def watch(endpoint: Endpoint) -> Iterator[Watch]:
         yield watching
     finally:
         account.leave(watching)
+
+
+def account_of(endpoint: Endpoint) -> Account:
+    """The running loop's account; what talks over the network is imported here and not with a DAG."""
+    from airflow_status_provider.waiting import account
+
+    return account.account_of(endpoint)
 
 
 def _span(endpoint: Endpoint, kind: JobKind, job_id: str) -> AbstractContextManager[tracing.Tell]:
