@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from airflow_status_provider.protocols.model import Phase, Request, Response
+from airflow_status_provider.transport import ws
 from airflow_status_provider.transport.aio import AsyncLine
-from airflow_status_provider.waiting import stream
 from tests.waiting.conftest import Make
 from tests.waiting.world import CASES, PUSHED, World, result, until
 
@@ -82,7 +82,7 @@ async def test_other_ends_are_ends_too(world: Make, case: str, word: str, phase:
 def _around_opening(
     monkeypatch: pytest.MonkeyPatch, before: Callable[[], None], after: Callable[[], None]
 ) -> None:
-    opening = stream.open_socket
+    opening = ws.open_socket
 
     @asynccontextmanager
     async def opened(*given: Any) -> AsyncIterator[Any]:
@@ -91,7 +91,7 @@ def _around_opening(
             after()
             yield socket
 
-    monkeypatch.setattr(stream, "open_socket", opened)
+    monkeypatch.setattr(ws, "open_socket", opened)
 
 
 def _around_reading(
