@@ -3,11 +3,17 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-# An empty file, as new as the environment: it is made again when pyproject.toml changes.
+# What the environment is made of: `make lock` renews it, everything else only reads it.
+LOCK := constraints-dev.txt
+# The Airflow of the development environment.
+AIRFLOW := 3.3.2
+# An empty file, as new as the environment: it is made again when pyproject.toml or the lock file changes.
 STAMP := $(VENV)/.stamp
 
+install = $(BIN)/uv pip install --quiet --python $(BIN)/python --constraints $(LOCK) --group $(1) || $(BIN)/python -m pip install --quiet --constraint $(LOCK) --group $(1)
+
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-cluster test test-lowest test-fast test-cluster test-matrix test-upgrade cluster-venv bench chaos chaos-airflow fuzz soak docs lint clean
+.PHONY: help venv demo demo-cluster test test-lowest test-fast test-cluster test-matrix test-upgrade test-newest lock cluster-venv bench chaos chaos-airflow fuzz soak docs lint clean
 
 help: ## show this
 	@echo 'make demo   run the example DAGs on a real Airflow against the simulator, and show how each task waited'
@@ -20,6 +26,8 @@ help: ## show this
 	@echo 'make test-fast  run all tests that need no Airflow'
 	@echo 'make test-cluster   run the tests on PostgreSQL, Redis and Celery, which make test skips where Celery is not installed'
 	@echo 'make test-lowest  run the transport and the protocols on the lowest versions that are allowed (2 minutes)'
+	@echo 'make test-newest  run the same on the newest version of everything, if that differs from $(LOCK) (3 minutes)'
+	@echo 'make lock   renew $(LOCK), the versions of all that development installs'
 	@echo 'make test-matrix   build the package, install it into clean Airflows from 3.1 to the newest pre-release, on three'
 	@echo '            Pythons, and run the tests there (2 hours; ARGS="--airflow 3.1.8 --part sensors" runs less)'
 	@echo 'make test-upgrade  defer tasks on Airflow 3.3.2, and end them on the newest with the same database (5 minutes)'
@@ -45,7 +53,8 @@ demo-cluster: cluster-venv
 	@$(BIN)/python -m tools.cluster $(ARGS)
 
 # Tests that share something, such as one Airflow, are a group (xdist_group) and run in one of the processes.
-PYTEST := $(BIN)/python -m pytest -n 4 --dist loadgroup
+# The supervisor ends all that the run has started, however it ends.
+PYTEST := $(BIN)/python -m tools.supervise $(BIN)/python -m pytest -n 4 --dist loadgroup
 
 test: $(STAMP)
 	$(PYTEST) $(ARGS)
@@ -54,13 +63,21 @@ test-fast: $(STAMP)
 	$(PYTEST) -m 'not airflow' $(ARGS)
 
 test-cluster: cluster-venv
-	$(BIN)/python -m pytest tests/system/test_cluster.py $(ARGS)
+	$(BIN)/python -m tools.supervise $(BIN)/python -m pytest tests/system/test_cluster.py $(ARGS)
 
 cluster-venv: $(STAMP)
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group cluster || $(BIN)/python -m pip install --quiet --group cluster
+	@$(call install,cluster)
 
 test-lowest: $(STAMP)
 	@tools/lowest.sh build/lowest $(ARGS)
+
+test-newest: $(STAMP)
+	@tools/newest.sh build/newest $(ARGS)
+
+lock: $(STAMP)
+	echo 'apache-airflow==$(AIRFLOW)' | $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+		--no-emit-index-url --no-annotate --no-header --constraints - --all-extras \
+		--group dev --group bench --group cluster --group docs pyproject.toml --output-file $(LOCK)
 
 test-matrix: $(STAMP)
 	@$(BIN)/python -m tools.matrix $(ARGS)
@@ -69,7 +86,7 @@ test-upgrade: $(STAMP)
 	@$(BIN)/python -m tools.upgrade $(ARGS)
 
 bench: $(STAMP)
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group bench || $(BIN)/python -m pip install --quiet --group bench
+	@$(call install,bench)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 chaos: $(STAMP)
@@ -85,7 +102,7 @@ soak: $(STAMP)
 	@MALLOC_MMAP_THRESHOLD_=131072 $(BIN)/python -m chaos.soak $(ARGS)
 
 docs: $(STAMP)
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group docs || $(BIN)/python -m pip install --quiet --group docs
+	@$(call install,docs)
 	@rm -rf build/docs
 	$(BIN)/python -m sphinx -q -n -W --keep-going -d build/doctrees docs build/docs
 	$(BIN)/python -m tools.links build/docs $(if $(filter all,$(LINKS)),--external)
@@ -99,6 +116,6 @@ clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(STAMP): pyproject.toml tools/venv.sh
+$(STAMP): pyproject.toml $(LOCK) tools/venv.sh
 	@PYTHON='$(PYTHON)' tools/venv.sh $(VENV)
 	@touch $@

@@ -109,7 +109,7 @@ class _Server:
         return subprocess.Popen(
             command,
             cwd=self.directory,
-            env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", reaper.TOKEN_VARIABLE: self._token},
+            env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", **reaper.mark(self._token)},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -6,7 +6,8 @@
 It waits for the end of its standard input, which is a pipe that the owner of the stack holds: the owner
 closes it when it is done, and the kernel does when the owner is killed. Then it kills every process whose
 environment carries TOKEN and removes DIRECTORY. It goes by the environment because Airflow and its tasks make
-process groups and sessions of their own; the token is inherited by all of them.
+process groups and sessions of their own; the token is inherited by all of them. Owners nest: the variable
+holds the tokens of all of them, with colons between.
 """
 
 from __future__ import annotations
@@ -33,14 +34,23 @@ def start(token: str, *directories: str) -> subprocess.Popen[bytes]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # a Ctrl-C in the terminal is not for it
+        # nor is what an outer owner does to its own
+        env={name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE},
     )
+
+
+def mark(token: str) -> dict[str, str]:
+    """The variables that mark a process as the token's, and as those that this process carries."""
+    carried = os.environ.get(TOKEN_VARIABLE)
+    # without the second, process titles (Airflow's, pytest-xdist's) overwrite what the reaper reads
+    return {TOKEN_VARIABLE: f"{carried}:{token}" if carried else token, "SPT_NOENV": "1"}
 
 
 def processes_of(token: str, session: int | None = None) -> Iterator[psutil.Process]:
     """Every live process that carries the token, or those of them in one session."""
     for process in psutil.process_iter():
         try:
-            if process.environ().get(TOKEN_VARIABLE) != token:
+            if token not in process.environ().get(TOKEN_VARIABLE, "").split(":"):
                 continue
             if session is None or os.getsid(process.pid) == session:
                 yield process

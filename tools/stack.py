@@ -273,13 +273,12 @@ class AirflowStack:
             inherited
             | {
                 "AIRFLOW_HOME": str(self.home),
-                reaper.TOKEN_VARIABLE: self.token,
-                "SPT_NOENV": "1",  # or Airflow's process titles overwrite what the reaper reads
                 "NO_PROXY": no_proxy,
                 "no_proxy": no_proxy,
                 "NO_COLOR": "1",
                 "PYTHONUNBUFFERED": "1",
             }
+            | reaper.mark(self.token)
             | {f"AIRFLOW__{key}": value for key, value in self._settings().items()}
             | {f"AIRFLOW_CONN_{key.upper()}": json.dumps(value) for key, value in self.connections.items()}
             | self.extra_env

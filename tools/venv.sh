@@ -47,9 +47,9 @@ install_failed() {
 
 echo "Installing airflow-status-provider with its development tools into $venv (about 150 packages)"
 if "$venv/bin/uv" --version >/dev/null 2>&1 || pip install --quiet --retries 2 uv; then
-    "$venv/bin/uv" pip install --quiet --compile-bytecode --python "$venv/bin/python" --editable . --group dev || install_failed
+    "$venv/bin/uv" pip install --quiet --compile-bytecode --python "$venv/bin/python" --constraints constraints-dev.txt --build-constraints constraints-dev.txt --editable . --group dev || install_failed
 else
     echo "uv is not to be had, going on with pip, which takes longer"
     pip install --quiet --retries 2 --upgrade 'pip>=25.1' || install_failed # 25.1: --group
-    pip install --editable . --group dev || install_failed
+    pip install --constraint constraints-dev.txt --editable . --group dev || install_failed
 fi

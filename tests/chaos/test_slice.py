@@ -53,7 +53,7 @@ def test_a_wrong_end_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
         patched.setattr(Waiter, "settle", lambda self, update, how: None)
         assert {what for what, _ in play(1, "haidy", most=20).bad} & {"lost", "tardy", "hung"}
     with monkeypatch.context() as patched:
-        patched.setattr(Waiter, "note", lambda self, update: settle(self, update, "poll"))
+        patched.setattr(Waiter, "note", settle)  # any news ends the wait
         assert "wrong" in {what for what, _ in play(1, "haidy", most=20).bad}
 
 
