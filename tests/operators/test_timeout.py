@@ -42,6 +42,7 @@ def _brief(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (tasks, triggers, operators):
         monkeypatch.setattr(module, "CANCEL_PATIENCE", 3.0)
     monkeypatch.setattr(hooks, "SHORTEST_PAUSE", 0.02)
+    monkeypatch.setattr(hooks, "LAST_ANSWER", 0.1)
     monkeypatch.setattr(hooks, "full_jitter", lambda attempt, **more: 0.02)
 
 
