@@ -10,6 +10,7 @@ deleted in favour of them; what an upload has come to is read from its session, 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -89,6 +90,10 @@ SETTLE_MISSING = 6.0
 BIRTH = "birth"
 #: pages of one session's listing
 MOST_PAGES = 200
+#: and rows of it, and what is kept of each: characters and values
+MOST_ROWS = 20_000
+MOST_TEXT = 2048
+MOST_VALUES = 64
 
 
 class DocumentKind(JobKind):
@@ -97,7 +102,7 @@ class DocumentKind(JobKind):
     noun = "document"
 
     def status_request(self, job_id: str, scope: str | None = None) -> Request:
-        return Request(method="GET", path=f"/documents/{segment(job_id)}/", repeatable=True)
+        return Request(method="GET", path=f"/documents/{segment(job_id)}/", repeatable=True, large=True)
 
     def read_status(self, job_id: str, response: Response) -> Update:
         body = response.object()
@@ -114,7 +119,7 @@ class SessionKind(JobKind):
     noun = "upload session"
 
     def status_request(self, job_id: str, scope: str | None = None) -> Request:
-        return Request(method="GET", path=f"/sessions/{segment(job_id)}/", repeatable=True)
+        return Request(method="GET", path=f"/sessions/{segment(job_id)}/", repeatable=True, large=True)
 
     def tracker(self, job_id: str, *, seen: bool = False, **options: Any) -> Tracker:
         return SessionTracker(self, job_id, seen=seen, **options)
@@ -139,7 +144,9 @@ class CopilotKind(JobKind):
 
     def status_request(self, job_id: str, scope: str | None = None) -> Request:
         query = {"session_id": scope} if scope else {}
-        return Request(method="GET", path=f"/copilot/task/{segment(job_id)}/", query=query, repeatable=True)
+        return Request(
+            method="GET", path=f"/copilot/task/{segment(job_id)}/", query=query, repeatable=True, large=True
+        )
 
     def read_status(self, job_id: str, response: Response) -> Update:
         body = response.object()
@@ -365,7 +372,9 @@ class SessionTracker(Tracker):
             row_id = reading.text(reading.obj(row).get("id"))
             if row_id is None:
                 raise self._incomplete("has a document without an id")
-            self._pages[row_id] = row
+            self._pages[row_id] = _needed(row)
+            if len(self._pages) > MOST_ROWS:
+                raise self._incomplete(f"has more than {MOST_ROWS} documents")
         listed = reading.count(reading.obj(body.get("meta")).get("totalCount"))
         if self._page >= MOST_PAGES:
             raise self._incomplete(f"does not end after {MOST_PAGES} pages")
@@ -440,6 +449,33 @@ class SessionTracker(Tracker):
         )
 
 
+def _needed(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without what is too large for a listing: a document's contents do not belong there."""
+    left = MOST_VALUES
+    kept: dict[str, Any] = {}
+    for name, value in itertools.islice(row.items(), MOST_VALUES):
+        weight = _weight(value, left)
+        if weight <= left:
+            kept[name] = value[:MOST_TEXT] if isinstance(value, str) else value
+            left -= weight
+    named = {name: reading.word(row.get(name)) for name in ("id", "status") if name in row}
+    return named | kept
+
+
+def _weight(value: object, most: int) -> int:
+    """How many values there are in it, a long text counting for many; at most a few more than ``most``."""
+    if not isinstance(value, dict | list):
+        return 1
+    weight = 1
+    for item in value.values() if isinstance(value, dict) else value:
+        weight += (
+            most + 1 if isinstance(item, str) and len(item) > MOST_TEXT else _weight(item, most - weight)
+        )
+        if weight > most:
+            break
+    return weight
+
+
 def _name(thing: Mapping[str, Any]) -> str | None:
     name = reading.text(thing.get("name")) or reading.text(thing.get("id"))
     return plain(name, 120) if name else None
@@ -507,6 +543,7 @@ def run_stamp(update: Update) -> str:
 class AccountStream:
     """``…/status/``: no subscription, no acknowledgement, no keepalive, no catchup."""
 
+    large_frames = False
     silence: float | None = None
     ping_timeout = 20.0
     proof_within = 0.0
@@ -520,7 +557,7 @@ class AccountStream:
     def hello(self) -> tuple[str, ...]:
         return ()
 
-    def read_frame(self, raw: str | bytes) -> Heard:
+    def read_frame(self, raw: str | bytes | dict[str, Any]) -> Heard:
         frame = reading.frame(raw)
         word = frame.get("type")
         if not isinstance(word, str) or word not in _READERS:

@@ -73,7 +73,7 @@ class TaskKind(JobKind):
     told_once = True
 
     def status_request(self, job_id: str, scope: str | None = None) -> Request:
-        return _request("/tasks", json={"task_id": job_id}, repeatable=True)
+        return _request("/tasks", json={"task_id": job_id}, repeatable=True, large=True)
 
     def read_status(self, job_id: str, response: Response) -> Update:
         return read_task(job_id, replace(response, confidential=True).object())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
@@ -112,7 +112,7 @@ class Request:
     """What to send. ``path`` is relative to the service's API base, or an absolute URL.
 
     ``repeatable``: sending it twice does no harm. ``authorised=False``: no credential goes with it.
-    ``confidential``: the answer is.
+    ``confidential``: the answer is. ``large``: the answer may hold a result or a listing.
     """
 
     method: str
@@ -125,6 +125,7 @@ class Request:
     authorised: bool = True
     confidential: bool = False
     read_timeout: float | None = None
+    large: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +141,20 @@ class Response:
     cookies: Mapping[str, str] = field(default_factory=dict, repr=False)
     retry_after: float | None = None
     confidential: bool = False
+    #: what was parsed already, where that is much
+    value: Any = field(default=None, repr=False)
+
+    def read(self) -> Response:
+        """The same, parsed: nobody needs the bytes any more."""
+        try:
+            value = parsed(self.body)
+        except ValueError:
+            return self
+        return self if value is None else replace(self, body=b"", value=value)
 
     def json(self) -> Any:
+        if self.value is not None:
+            return self.value
         try:
             return parsed(self.body)
         except ValueError:
@@ -204,6 +217,9 @@ class StreamProtocol(Protocol):
     #: seconds to wait, after opening, for the frame that proves the subscription
     proof_within: float
 
+    #: whether a frame may hold a result or a listing
+    large_frames: bool
+
     def key(self, job_id: str) -> str: ...
 
     def path(self, key: str, client_id: str) -> str:
@@ -212,7 +228,7 @@ class StreamProtocol(Protocol):
     def hello(self) -> tuple[str, ...]:
         """The frames to send after opening."""
 
-    def read_frame(self, raw: str | bytes) -> Heard:
+    def read_frame(self, raw: str | bytes | dict[str, Any]) -> Heard:
         """Never raises: what cannot be read says nothing."""
 
 

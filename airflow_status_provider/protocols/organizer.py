@@ -163,6 +163,7 @@ class ClientStream:
     """``/api/v1/ws/{client_id}``: all jobs of the account on one socket, after subscribing to ``jobs``."""
 
     # the observed server pings every 30 s; the documented one may be silent, and is then reconnected to
+    large_frames = False
     silence: float | None = 90.0
     ping_timeout = 20.0
     # the acknowledgement of the subscription; a server of the documented dialect never sends one
@@ -177,7 +178,7 @@ class ClientStream:
     def hello(self) -> tuple[str, ...]:
         return (json.dumps({"type": "subscribe", "channel": "jobs"}),)
 
-    def read_frame(self, raw: str | bytes) -> Heard:
+    def read_frame(self, raw: str | bytes | dict[str, Any]) -> Heard:
         frame = reading.frame(raw)
         word = frame.get("type")
         job_id = _id(frame)

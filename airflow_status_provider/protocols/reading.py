@@ -11,6 +11,10 @@ from pydantic_core import from_json
 
 LARGEST = 2**63 - 1
 LONGEST_WORD = 100
+#: values in one text of JSON, counted where it is longer than this: the parser holds the interpreter's lock
+#: for all of them, and each takes many times its length in memory
+MOST_VALUES = 2**18
+DENSE = 2**16
 #: bytes of JSON that is worth mending: that is slow, and what waits shares a loop with others
 MENDABLE = 2**18
 #: keys that say in a stored dict what it is, in serde and in the serialization before it, of all releases
@@ -42,12 +46,23 @@ def parsed(raw: str | bytes) -> Any:
 
 
 def _parsed(raw: str | bytes) -> Any:
+    if len(raw) > DENSE and _values(raw) > MOST_VALUES:
+        raise ValueError("more values than can be read at once")
     # not the values: ids that never come again would lie in the parser's cache, all over the memory
     return from_json(raw, cache_strings="keys")
 
 
-def frame(raw: str | bytes) -> dict[str, Any]:
-    """A frame's JSON object; an empty one for whatever is not that."""
+def _values(raw: str | bytes) -> int:
+    """At least as many as there are."""
+    if isinstance(raw, str):
+        return raw.count(",") + raw.count("[") + raw.count("{")
+    return raw.count(b",") + raw.count(b"[") + raw.count(b"{")
+
+
+def frame(raw: str | bytes | dict[str, Any]) -> dict[str, Any]:
+    """A frame's JSON object, which may be parsed already; an empty one for whatever is not that."""
+    if isinstance(raw, dict):
+        return raw
     try:
         value = parsed(raw)
     except ValueError:

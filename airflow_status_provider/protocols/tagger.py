@@ -126,6 +126,7 @@ def read_rows(results: object) -> list[TaggerDocument]:
 class BatchStream:
     """``/api/batch/ws/{job_id}``: catchup, progress, keepalives, one terminal frame, close 1000."""
 
+    large_frames = True
     silence: float | None = 120.0
     # the worker blocks the server's loop while it downloads and asks its model: pongs may be late
     ping_timeout = 120.0
@@ -140,7 +141,7 @@ class BatchStream:
     def hello(self) -> tuple[str, ...]:
         return ()
 
-    def read_frame(self, raw: str | bytes) -> Heard:
+    def read_frame(self, raw: str | bytes | dict[str, Any]) -> Heard:
         frame = reading.frame(raw)
         job_id = reading.text(frame.get("job_id"))
         if job_id is None:
@@ -209,7 +210,9 @@ def _ask(job_id: str, status: str = "", message: str | None = None) -> Update:
     )
 
 
-def read_catchup(frames: Iterable[str | bytes], job_id: str | None = None) -> list[TaggerDocument] | None:
+def read_catchup(
+    frames: Iterable[str | bytes | dict[str, Any]], job_id: str | None = None
+) -> list[TaggerDocument] | None:
     """The documents in the first catchup of these frames, which are this batch's; None if there is none."""
     for raw in frames:
         frame = reading.frame(raw)

@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 
 import aiohttp
 import httpx
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from airflow_status_provider.errors import NotSent, RemoteUnavailable
 from airflow_status_provider.protocols.model import Request, Response
 from airflow_status_provider.transport import http
 from airflow_status_provider.transport.endpoint import Endpoint
+from airflow_status_provider.transport.load import Sliced, load_of
 from airflow_status_provider.transport.network import addresses, environment_proxy
 
 T = TypeVar("T")
 
 #: more than an account ever reads at once, last reads among them
 MAX_CONNECTIONS = 100
+#: seconds that the pieces of an answer that was asked for take at most
+ANSWER_TIME = 0.001
 #: errors whose words quote no address and no answer; a ServerDisconnectedError's may be a whole head of one
+_large = ThreadPoolExecutor(1, "large-answers")
 _HARMLESS = (aiohttp.ClientOSError, aiohttp.ClientPayloadError)
 
 
@@ -32,6 +39,13 @@ class _NoCookies(aiohttp.DummyCookieJar):
 
     def update_cookies_from_headers(self, headers: Sequence[str], response_url: URL) -> None:
         pass
+
+
+class _Protocol(Sliced, ResponseHandler):  # type: ignore[misc]  # aiohttp says less of one return
+    """An answer that was asked for takes its time; what comes before or beside it does not."""
+
+    def allowed(self, nbytes: int) -> float:
+        return ANSWER_TIME
 
 
 class AsyncLine:
@@ -44,6 +58,7 @@ class AsyncLine:
     def __init__(self, endpoint: Endpoint) -> None:
         self._base, self._host = endpoint.base, endpoint.host
         self._tls = endpoint.tls
+        self._load = load_of(endpoint.digest)
         self._opened: aiohttp.ClientSession | None = None
         self._busy: Counter[aiohttp.ClientSession] = Counter()
 
@@ -52,12 +67,19 @@ class AsyncLine:
         """Opened by the first request: a line that nobody used needs no closing."""
         if self._opened is None:
             self._opened = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=self._tls or True),
+                connector=self._connector(),
                 cookie_jar=_NoCookies(),
                 auto_decompress=False,
                 trust_env=False,
             )
         return self._opened
+
+    def _connector(self) -> aiohttp.TCPConnector:
+        connector = aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=self._tls or True)
+        kind = type("_Protocol", (_Protocol,), {"load": self._load})
+        # aiohttp has no parameter for it
+        connector._factory = functools.partial(kind, loop=asyncio.get_running_loop())
+        return connector
 
     async def send(self, request: Request, url: str, headers: Mapping[str, str]) -> Response:
         proxy = environment_proxy(self._base)
@@ -81,15 +103,18 @@ class AsyncLine:
                 ) as answer:
                     body = bytearray()
                     async for chunk in answer.content.iter_any():
-                        http.take(body, chunk)
+                        http.take(request, body, chunk)
                     return http.response(request, answer.status, answer.headers.items(), bytes(body))
             except (TimeoutError, asyncio.CancelledError) as error:
+                if isinstance(error, TimeoutError):
+                    self._load.check()
                 if session is self._opened:
                     self._opened = None
                 if isinstance(error, TimeoutError):
                     raise _translated(error) from error
                 raise
             except (aiohttp.ClientError, ValueError) as error:
+                self._load.check()
                 raise _translated(error) from error
             finally:
                 self._busy[session] -= 1
@@ -106,7 +131,10 @@ class AsyncLine:
         await asyncio.sleep(seconds)
 
     async def compute(self, work: Callable[[], T], size: int) -> T:
-        return await asyncio.to_thread(work) if size > http.AT_ONCE else work()
+        if size <= http.AT_ONCE:
+            return work()
+        # one at a time: each holds the interpreter's lock for a moment
+        return await asyncio.get_running_loop().run_in_executor(_large, work)
 
     async def close(self) -> None:
         sessions = {*self._busy, *([self._opened] if self._opened else [])}

@@ -59,6 +59,7 @@ from airflow_status_provider.transport import tracing
 from airflow_status_provider.transport.backoff import full_jitter
 from airflow_status_provider.transport.bounded import BoundedNetwork
 from airflow_status_provider.transport.endpoint import Endpoint
+from airflow_status_provider.transport.load import hold, holding
 from airflow_status_provider.transport.network import (
     Reach,
     addresses,
@@ -77,7 +78,9 @@ CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 30.0
 #: an answer may trickle, but not for ever and not without end
 TOTAL_TIMEOUT = 120.0
-MAX_BODY = 64 * 1024 * 1024
+#: bytes of an answer without a result, and of one that may hold a result or a listing
+MAX_BODY = 2**20
+MAX_LARGE_BODY = 32 * 2**20
 #: bytes that a loop works on itself
 AT_ONCE = 64 * 1024
 #: characters of a ``Set-Cookie`` that are looked at
@@ -151,7 +154,7 @@ class BlockingLine:
                 files.callback(answer.close)
                 body = bytearray()
                 for chunk in answer.iter_raw():
-                    take(body, chunk)
+                    take(request, body, chunk)
                 return response(request, answer.status_code, answer.headers.multi_items(), bytes(body))
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             if isinstance(error, httpx.ReadTimeout) and time.monotonic() >= self._network.give_up:
@@ -279,8 +282,12 @@ class Client:
             url += f"?{urlencode(request.query)}"
         # a login is everybody's, and a presigned address another service's: neither is this task's to trace
         traced = tracing.headers() if request.authorised else {}
+        with holding(self.endpoint.digest):
+            return await self._read(request, url, {**headers, **traced, **_ALWAYS})
+
+    async def _read(self, request: Request, url: str, headers: Mapping[str, str]) -> Response:
         try:
-            answer = await self._line.send(request, url, {**headers, **traced, **_ALWAYS})
+            answer = await self._line.send(request, url, headers)
         except RemoteUnavailable as error:
             # a proxy may quote as well as a service, and a library's own error more than its words
             error.args = (self._redact.text(str(error)),)
@@ -289,7 +296,10 @@ class Client:
             answer = dataclasses.replace(answer, confidential=True)
         if not request.authorised and answer.status < 400:
             return answer  # a login or a refresh that succeeds has to tell a secret
-        body = await self._line.compute(lambda: self._redact(answer.body), len(answer.body))
+        size = len(answer.body)
+        body = await self._line.compute(lambda: self._redact(answer.body), size)
+        if size > AT_ONCE and answer.status < 300:
+            return await self._line.compute(lambda: dataclasses.replace(answer, body=body).read(), size)
         return answer if body is answer.body else dataclasses.replace(answer, body=body)
 
     async def _exchange_elsewhere(self, request: Request) -> Response:
@@ -386,11 +396,21 @@ def _opened(file: File, files: contextlib.ExitStack) -> IO[bytes] | bytes:
         raise InvalidInput(f"cannot read the file {file.name!r}: {error.strerror}") from None
 
 
-def take(body: bytearray, chunk: bytes) -> None:
+def most(request: Request) -> int:
+    """How many bytes its answer may have."""
+    return MAX_LARGE_BODY if request.large else MAX_BODY
+
+
+def take(request: Request, body: bytearray, chunk: bytes) -> None:
     """One more piece of an answer, which must not be endless."""
+    if len(body) + len(chunk) > most(request):
+        raise _too_large(most(request))
+    hold(len(chunk))
     body += chunk
-    if len(body) > MAX_BODY:
-        raise RemoteUnavailable(f"the answer is larger than {MAX_BODY >> 20} MiB")
+
+
+def _too_large(limit: int) -> RemoteUnavailable:
+    return RemoteUnavailable(f"the answer is larger than {limit / 2**20:g} MiB")
 
 
 def response(request: Request, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> Response:
@@ -402,7 +422,9 @@ def response(request: Request, status: int, headers: Iterable[tuple[str, str]], 
         if name == "set-cookie" and not request.authorised:
             cookies |= token_cookie(value)
     later = retry_after(lowered.get("retry-after"), time.time())
-    return Response(status, lowered, _expanded(lowered.get("content-encoding"), body), cookies, later)
+    return Response(
+        status, lowered, _expanded(lowered.get("content-encoding"), body, most(request)), cookies, later
+    )
 
 
 def token_cookie(header: str) -> dict[str, str]:
@@ -417,7 +439,7 @@ def token_cookie(header: str) -> dict[str, str]:
     return {name: value} if name in TOKEN_COOKIES and value else {}
 
 
-def _expanded(coding: str | None, body: bytes) -> bytes:
+def _expanded(coding: str | None, body: bytes, limit: int) -> bytes:
     """Compression was not asked for; httpx would expand a small body without end."""
     coding = (coding or "identity").lower()
     if coding == "identity" or not body:
@@ -425,11 +447,12 @@ def _expanded(coding: str | None, body: bytes) -> bytes:
     if coding not in ("gzip", "deflate"):
         raise RemoteUnavailable("the answer is compressed in a way that was not asked for")
     try:
-        expanded = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32).decompress(body, MAX_BODY + 1)
+        expanded = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32).decompress(body, limit + 1)
     except zlib.error:
         raise RemoteUnavailable("the answer is compressed and broken") from None
-    if len(expanded) > MAX_BODY:
-        raise RemoteUnavailable(f"the answer is larger than {MAX_BODY >> 20} MiB")
+    if len(expanded) > limit:
+        raise _too_large(limit)
+    hold(len(expanded))
     return expanded
 
 

@@ -19,15 +19,19 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, W
 
 from airflow_status_provider import __version__
 from airflow_status_provider.errors import AuthenticationFailed, RateLimited, RemoteUnavailable
+from airflow_status_provider.protocols import reading
 from airflow_status_provider.protocols.model import StreamProtocol, Tokens
 from airflow_status_provider.transport.endpoint import Endpoint
 from airflow_status_provider.transport.http import AT_ONCE, retry_after
+from airflow_status_provider.transport.load import Sliced, load_of
 from airflow_status_provider.transport.network import environment_proxy
 from airflow_status_provider.transport.redaction import Redactor
 
 OPEN_TIMEOUT = 10.0
 PING_INTERVAL = 20.0
-MAX_FRAME = 16 * 1024 * 1024
+#: bytes of a frame without a result, and of one that holds it
+MAX_FRAME = 2**20
+MAX_LARGE_FRAME = 32 * 2**20
 #: a fragment may be empty, and each costs some hundred bytes
 MAX_FRAGMENTS = 4096
 #: whether the library sees to that itself; constraint files of Airflow pin older ones
@@ -38,6 +42,11 @@ REFUSED_CODES = frozenset({1008, 3000, 4001, 4003, 4401, 4403})
 # websockets logs the upgrade's request line and headers at DEBUG, and with them the token
 _silent = logging.getLogger(f"{__name__}.wire")
 _silent.setLevel(logging.CRITICAL + 1)
+
+
+class _Connection(Sliced, ClientConnection):  # type: ignore[misc]  # websockets says less of one return
+    # the shortest frames have two bytes: some thousand of them at once
+    SLICE = 2048
 
 
 class _Connect(connect):
@@ -58,7 +67,7 @@ class Socket:
         except ConnectionClosed as closed:
             raise _closed(closed) from None
 
-    async def receive(self) -> str | bytes:
+    async def receive(self) -> str | bytes | dict[str, Any]:
         try:
             frame = await self._next()
         except ConnectionClosed as closed:
@@ -66,7 +75,7 @@ class Socket:
         except WebSocketException as error:  # the rest of a frame whose beginning came too late
             raise RemoteUnavailable(f"the socket is of no more use ({type(error).__name__})") from None
         if len(frame) > AT_ONCE:
-            return await asyncio.to_thread(self._redact, frame)
+            return await asyncio.to_thread(lambda: reading.frame(self._redact(frame)))
         return self._redact(frame)
 
     async def _next(self) -> str | bytes:
@@ -103,8 +112,9 @@ async def open_socket(
             close_timeout=2.0,
             ping_interval=PING_INTERVAL,
             ping_timeout=stream.ping_timeout,
-            max_size=MAX_FRAME,
-            max_queue=64,
+            max_size=MAX_LARGE_FRAME if stream.large_frames else MAX_FRAME,
+            max_queue=16,
+            create_connection=type("_Connection", (_Connection,), {"load": load_of(endpoint.digest)}),
             compression=None,
             logger=_silent,
             **options,

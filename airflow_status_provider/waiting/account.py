@@ -18,6 +18,7 @@ from airflow_status_provider.errors import AuthenticationFailed
 from airflow_status_provider.protocols.model import Update
 from airflow_status_provider.transport.endpoint import Endpoint
 from airflow_status_provider.transport.http import asynchronous
+from airflow_status_provider.transport.load import load_of
 from airflow_status_provider.waiting.counts import Reports, counts_of
 from airflow_status_provider.waiting.deadlines import Deadlines
 from airflow_status_provider.waiting.delivery import Delivery, delivery_of
@@ -63,6 +64,7 @@ class Account:
         )
         self._deadlines = Deadlines(self._poller.expire)
         self._streams: dict[str, tuple[Stream, asyncio.Task[None]]] = {}
+        self._load = load_of(endpoint.digest)
         self._users = 0
         self._failed = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -131,6 +133,7 @@ class Account:
 
     def _news(self, waiter: Waiter, update: Update, how: str) -> None:
         if update.final:
+            self._load.ended()
             stream = self._stream_of(waiter)
             if stream is not None and not waiter.future.done():
                 if how == "push":

@@ -16,7 +16,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_status_provider.errors import (
     AuthenticationFailed,
@@ -27,6 +27,7 @@ from airflow_status_provider.errors import (
 from airflow_status_provider.protocols.model import StreamProtocol, Tokens, Update
 from airflow_status_provider.transport.backoff import full_jitter
 from airflow_status_provider.transport.http import Client
+from airflow_status_provider.transport.load import load_of
 from airflow_status_provider.waiting.counts import Counts
 from airflow_status_provider.waiting.delivery import MISS_GRACE, Delivery
 from airflow_status_provider.waiting.topics import SLICE, Topics
@@ -76,6 +77,7 @@ class Stream:
         self._news = news
         self._reread = reread
         self._fatal = fatal
+        self._load = load_of(client.endpoint.digest)
         self._client_id = uuid.uuid4().hex
         # ends that a read has found and the socket has not reported yet
         self._expected: dict[tuple[str, str], asyncio.TimerHandle] = {}
@@ -175,11 +177,19 @@ class Stream:
 
     async def _connect(self) -> NoReturn:
         try:
+            await self._session()
+        except RemoteUnavailable:
+            self._load.check()  # it was cut for what it took
+            raise
+
+    async def _session(self) -> NoReturn:
+        try:
             self._tokens = await self._client.tokens(self._refused)
         except AuthenticationFailed as error:
             self._fatal(error)
             raise RateLimited(str(error), REFUSED_PAUSE) from None  # knocking on might lock the user out
         self._refused = None
+        self._load.check()
         # a service without sockets needs no WebSocket library
         from airflow_status_provider.transport.ws import open_socket
 
@@ -237,15 +247,18 @@ class Stream:
                     raise RemoteUnavailable(f"the socket was silent for {patience:.0f} s") from None
                 self._up()
                 continue
+            started = time.perf_counter()
             try:
                 await self._take(raw)
             except Exception:  # noqa: BLE001 - decoders do not raise; if one does, the others' news goes on
                 log.warning("%s: a frame could not be read", self._client.endpoint.where)
+            if self._load.spent(time.perf_counter() - started):
+                self._load.check()
             taken += 1
             if taken % BURST == 0:
                 await asyncio.sleep(0)
 
-    async def _take(self, raw: str | bytes) -> None:
+    async def _take(self, raw: str | bytes | dict[str, Any]) -> None:
         heard = self._protocol.read_frame(raw)
         # a job's own socket speaks of this job only: what it says of another proves nothing either
         mine = [update for update in heard.updates if self._protocol.key(update.job_id) == self.key]

@@ -79,6 +79,7 @@ def start(title: str) -> Conversation[Update]:
 
 
 class Events:
+    large_frames = False
     silence: float | None = None
     ping_timeout = 20.0
     proof_within = 0.0
@@ -92,7 +93,7 @@ class Events:
     def hello(self) -> tuple[str, ...]:
         return ()
 
-    def read_frame(self, raw: str | bytes) -> Heard:
+    def read_frame(self, raw: str | bytes | dict[str, Any]) -> Heard:
         frame = reading.frame(raw)
         job_id = reading.text(frame.get("job"))
         if job_id is None or reading.word(frame.get("state")) is None:
