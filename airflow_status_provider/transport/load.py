@@ -81,7 +81,7 @@ class Sliced(asyncio.BufferedProtocol):
     """Before a protocol of streams: it is given ``SLICE`` bytes in one turn of the loop, and its
     connection is cut when its service takes too much time or reads nothing of what it is sent."""
 
-    SLICE = 16 * 1024
+    SLICE = 4096
     load: Load
 
     def get_buffer(self, sizehint: int) -> memoryview:
