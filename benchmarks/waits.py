@@ -216,7 +216,7 @@ async def noisy(run: Run, begin: Callable[[str], asyncio.Task[None]]) -> None:
 
 
 async def noisy_ours(run: Run) -> None:
-    from airflow.triggers.base import TaskSuccessEvent
+    from airflow.triggers.base import TaskFailedEvent
 
     from airflow_status_provider.triggers.areal import ArealDocumentTrigger
 
@@ -233,7 +233,7 @@ async def noisy_ours(run: Run) -> None:
             end_from_trigger=True,
         )
         async for event in trigger.run():
-            if not isinstance(event, TaskSuccessEvent):
+            if isinstance(event, TaskFailedEvent) or "error" in (event.payload or ()):
                 failed.append(job_id)
             run.arrive(job_id)
 
@@ -476,7 +476,7 @@ async def poll_http_provider(run: Run) -> None:
 
 async def budget_ours(run: Run) -> None:
     """Waits that want ten times what the service allows; their jobs end over a minute."""
-    from airflow.triggers.base import TaskSuccessEvent
+    from airflow.triggers.base import TaskFailedEvent
 
     from airflow_status_provider.triggers.haidy import HaidyTaskTrigger
 
@@ -494,7 +494,7 @@ async def budget_ours(run: Run) -> None:
             end_from_trigger=True,
         )
         async for event in trigger.run():
-            if not isinstance(event, TaskSuccessEvent):
+            if isinstance(event, TaskFailedEvent) or "error" in (event.payload or ()):
                 failed.append(job_id)
             run.arrive(job_id)
 

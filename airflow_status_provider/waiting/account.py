@@ -151,7 +151,11 @@ class Account:
         stream = self._stream_of(waiter)
         if stream is None or not stream.is_open.is_set() or stream.delivery.unreliable:
             return waiter.next_read(push=False)
-        return waiter.next_read(push=stream.delivery.confirmed, crowd=len(stream.waiters))
+        return waiter.next_read(
+            push=stream.delivery.confirmed,
+            crowd=len(stream.waiters),
+            first=not stream.has_been_open_since(waiter.listened_at),
+        )
 
     def _stream_of(self, waiter: Waiter) -> Stream | None:
         protocol = self.endpoint.service.stream

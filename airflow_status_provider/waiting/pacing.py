@@ -7,9 +7,9 @@ import random
 
 #: while push evidently works, status reads are only the safety net and this much rarer
 RECONCILE = 10.0
-#: while a socket is open, at most so many status reads a second check whether it reports what happens: they
-#: are samples, and what one of them finds holds for all waits of the socket
-SAMPLE_RATE = 100.0
+#: while a socket is open, so many status reads a second (when its waits are new, up to 100) check whether it
+#: reports what happens: they are samples, and what one of them finds holds for all waits of the socket
+SAMPLE_RATE = 75.0
 #: unchanged answers slow polling down to this multiple of the interval
 SLOWEST = 2.0
 #: a predicted end is not chased more often than this fraction of the interval
@@ -58,16 +58,25 @@ def spread(seconds: float) -> float:
 
 
 def next_read(
-    interval: float, *, unchanged: int, remaining: float | None, push: bool, crowd: int = 0
+    interval: float,
+    *,
+    unchanged: int,
+    remaining: float | None,
+    push: bool,
+    crowd: int = 0,
+    first: bool = False,
 ) -> float:
     """Seconds until a waiting job's next status read.
 
     ``unchanged``: answers in a row that brought nothing new; ``remaining``: seconds until the end that
     progress predicts; ``push``: a socket has been seen to carry news of jobs; ``crowd``: waits that share an
-    open socket, whether that has been seen of it or not; 0 where none is open or it is not reliable.
+    open socket, whether that has been seen of it or not; 0 where none is open or it is not reliable;
+    ``first``: this is the first read since that opened, when all are read at once.
     """
     if crowd:
-        return max(spread(crowd / SAMPLE_RATE), _next_read(interval, unchanged, remaining, push))
+        turn = crowd / SAMPLE_RATE
+        turn = random.uniform(0.0, turn) if first else spread(turn)
+        return max(turn, _next_read(interval, unchanged, remaining, push))
     return _next_read(interval, unchanged, remaining, push)
 
 

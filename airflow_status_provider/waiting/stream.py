@@ -45,6 +45,8 @@ REFUSED_PAUSE = 120.0
 REFUSALS = 3
 #: frames that have come already are taken at once, but after so many others have their turn
 BURST = 16
+#: a frame that is waited for so long was not there yet: all that had come before has been read
+CAUGHT_UP = 0.005
 #: a connection that lasted this long ends a row of failures
 STABLE = 10.0
 
@@ -86,6 +88,9 @@ class Stream:
         self._repeats = Repeats()
         self._tokens: Tokens | None = None
         self._refused: Tokens | None = None
+        # when the next frame was asked for, and when all that had come was read
+        self._asked_at = 0.0
+        self._caught_up_at = 0.0
         self._failures = 0
         self._refusals = 0
         self._up_at = 0.0
@@ -102,21 +107,30 @@ class Stream:
         if isinstance(waiter, Watch):
             self._watches.discard(waiter)
 
+    def has_been_open_since(self, moment: float) -> bool:
+        return self.is_open.is_set() and moment >= self._up_at
+
     def found_by_read(self, waiter: Waiter, update: Update) -> None:
         """A status read has found an end, which a socket that was open all the time should report, too."""
-        if self.is_open.is_set() and waiter.listened_at >= self._up_at:
+        if self.has_been_open_since(waiter.listened_at):
             topic = (update.kind, update.job_id)
             if topic in self._expected:
                 return
-            timer = asyncio.get_running_loop().call_later(MISS_GRACE, self._missed, topic)
-            self._expected[topic] = timer
+            self._expect(topic, time.monotonic())
 
     def _expectation_met(self, topic: tuple[str, str]) -> None:
         if (timer := self._expected.pop(topic, None)) is not None:
             timer.cancel()
             self.delivery.reported()
 
-    def _missed(self, topic: tuple[str, str]) -> None:
+    def _expect(self, topic: tuple[str, str], since: float) -> None:
+        timer = asyncio.get_running_loop().call_later(MISS_GRACE, self._missed, topic, since)
+        self._expected[topic] = timer
+
+    def _missed(self, topic: tuple[str, str], since: float) -> None:
+        if self._caught_up_at < since and time.monotonic() - self._asked_at < CAUGHT_UP:
+            self._expect(topic, since)  # frames are waiting to be read, and it may be among them
+            return
         del self._expected[topic]
         known = self.delivery.unreliable
         self.delivery.missed()
@@ -240,19 +254,22 @@ class Stream:
         while True:
             patience = self._protocol.silence if self.is_open.is_set() else self._protocol.proof_within
             try:
+                self._asked_at = time.monotonic()
                 async with asyncio.timeout(patience):
                     raw = await socket.receive()
+                if (now := time.monotonic()) - self._asked_at > CAUGHT_UP:
+                    self._caught_up_at = now
             except TimeoutError:
                 if self.is_open.is_set():
                     raise RemoteUnavailable(f"the socket was silent for {patience:.0f} s") from None
                 self._up()
                 continue
-            started = time.perf_counter()
+            started = time.thread_time()
             try:
                 await self._take(raw)
             except Exception:  # noqa: BLE001 - decoders do not raise; if one does, the others' news goes on
                 log.warning("%s: a frame could not be read", self._client.endpoint.where)
-            if self._load.spent(time.perf_counter() - started):
+            if self._load.spent(time.thread_time() - started):
                 self._load.check()
             taken += 1
             if taken % BURST == 0:

@@ -180,12 +180,14 @@ class Waiter:
             if self._room(keep=BURST / 2):
                 self._say(logging.INFO, "the service answers again")
 
-    def next_read(self, push: bool, crowd: int = 0) -> float:
-        """Seconds until the next status read; ``crowd``: waits that share an open socket."""
+    def next_read(self, push: bool, crowd: int = 0, first: bool = False) -> float:
+        """Seconds until the next status read; the arguments are those of ``pacing.next_read``."""
         left = self._left()
         # other news does not mean that the predicted end is any nearer
         unchanged = self.unchanged if left is None else max(self.unchanged, self._unmoved)
-        pause = pacing.next_read(self.interval, unchanged=unchanged, remaining=left, push=push, crowd=crowd)
+        pause = pacing.next_read(
+            self.interval, unchanged=unchanged, remaining=left, push=push, crowd=crowd, first=first
+        )
         stalled_in = self._until_stalled()
         return min(pause, stalled_in) if stalled_in > 0 else pause
 
