@@ -95,6 +95,10 @@ class NotSent(RemoteUnavailable):
     """The request cannot have reached the service (name, connect, TLS): repeating it is safe."""
 
 
+class NoSocketLeft(RemoteUnavailable):
+    """As many sockets are open as this process may have; status reads go on."""
+
+
 class RateLimited(RemoteUnavailable):
     """The service asked for a pause of ``retry_after`` seconds (None: it did not say how long)."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from yarl import URL
 from airflow_status_provider.errors import NotSent, RemoteUnavailable
 from airflow_status_provider.protocols.model import Request, Response
 from airflow_status_provider.transport import http
+from airflow_status_provider.transport.connecting import EYEBALLS_DELAY, Resolver, look_up
 from airflow_status_provider.transport.endpoint import Endpoint
 from airflow_status_provider.transport.load import Sliced, load_of
 from airflow_status_provider.transport.network import addresses, environment_proxy
@@ -75,7 +75,12 @@ class AsyncLine:
         return self._opened
 
     def _connector(self) -> aiohttp.TCPConnector:
-        connector = aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=self._tls or True)
+        connector = aiohttp.TCPConnector(
+            limit=MAX_CONNECTIONS,
+            ssl=self._tls or True,
+            resolver=Resolver(),
+            happy_eyeballs_delay=EYEBALLS_DELAY,
+        )
         kind = type("_Protocol", (_Protocol,), {"load": self._load})
         # aiohttp has no parameter for it
         connector._factory = functools.partial(kind, loop=asyncio.get_running_loop())
@@ -123,9 +128,7 @@ class AsyncLine:
                     await session.close()
 
     async def resolve(self, host: str, port: int) -> list[str]:
-        async with asyncio.timeout(http.CONNECT_TIMEOUT):
-            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        return addresses(found)
+        return addresses(await look_up(host, port))
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -3,6 +3,7 @@ byte within each of them, or one ``100 Continue`` after the other, would hold a 
 
 from __future__ import annotations
 
+import socket
 import ssl
 import time
 from collections.abc import Callable, Iterable
@@ -10,9 +11,23 @@ from typing import Any, TypeVar
 
 import httpcore
 
+from airflow_status_provider.transport.network import addresses
 from airflow_status_provider.transport.within import within
 
 T = TypeVar("T")
+
+
+#: seconds that one address of a host with several may take to accept
+ADDRESS_TIMEOUT = 2.0
+#: the address of each host that has accepted last, which is tried first
+_accepted: dict[tuple[str, int], str] = {}
+
+
+def _addresses(host: str, port: int) -> list[str]:
+    try:
+        return addresses(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    except (OSError, UnicodeError) as error:
+        raise httpcore.ConnectError(str(error)) from None
 
 
 class BoundedNetwork(httpcore.NetworkBackend):
@@ -37,11 +52,23 @@ class BoundedNetwork(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        def connect() -> httpcore.NetworkStream:
-            return self._sockets.connect_tcp(host, port, timeout, local_address, socket_options)
-
-        # a socket's own time-out holds for each address, and for none of a name's resolution
-        return _Stream(self._in_time(connect, self.left(None, httpcore.ConnectTimeout)), self)
+        # a socket's own time-out holds for none of a name's resolution
+        found = self._in_time(lambda: _addresses(host, port), self.left(timeout, httpcore.ConnectTimeout))
+        last = _accepted.get((host, port))
+        found.sort(key=lambda address: address != last)
+        # one dead address of several, as with half-configured IPv6, costs little
+        patience = timeout if len(found) == 1 else ADDRESS_TIMEOUT
+        error: Exception = httpcore.ConnectError("the name has no address")
+        for address in found:
+            try:
+                left = self.left(patience, httpcore.ConnectTimeout)
+                stream = self._sockets.connect_tcp(address, port, left, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as failed:
+                error = failed
+            else:
+                _accepted[host, port] = address
+                return _Stream(stream, self)
+        raise error
 
     def _in_time(self, connect: Callable[[], T], seconds: float) -> T:
         try:

@@ -21,9 +21,11 @@ import copy
 import dataclasses
 import datetime
 import email.utils
+import errno
 import functools
 import json
 import logging
+import os
 import socket
 import ssl
 import time
@@ -421,7 +423,7 @@ def response(request: Request, status: int, headers: Iterable[tuple[str, str]], 
         lowered[name] = value
         if name == "set-cookie" and not request.authorised:
             cookies |= token_cookie(value)
-    later = retry_after(lowered.get("retry-after"), time.time())
+    later = retry_after(lowered.get("retry-after"), time.time(), lowered.get("date"))
     return Response(
         status, lowered, _expanded(lowered.get("content-encoding"), body, most(request)), cookies, later
     )
@@ -456,22 +458,33 @@ def _expanded(coding: str | None, body: bytes, limit: int) -> bytes:
     return expanded
 
 
-def retry_after(header: str | None, now: float) -> float | None:
-    """Seconds to wait, from either form of ``Retry-After``: a number of seconds or an HTTP date."""
+def retry_after(header: str | None, now: float, date: str | None = None) -> float | None:
+    """Seconds to wait, from either form of ``Retry-After``: a number of seconds or an HTTP date.
+
+    A date is by the clock of the service, and counts from the ``Date`` of the same answer, if it has one.
+    """
     if header is None:
         return None
     header = header.strip()
     if header.isdecimal():
         seconds = float(header[:9])
     else:
-        try:
-            moment = email.utils.parsedate_to_datetime(header)
-        except (ValueError, OverflowError):
+        moment = _http_date(header)
+        if moment is None:
             return None
-        # one of the three forms of an HTTP date does not say that it is GMT
-        aware = moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
-        seconds = aware.timestamp() - now
+        sent = _http_date(date) if date else None
+        seconds = moment - (now if sent is None else sent)
     return min(max(0.0, seconds), LONGEST_PAUSE)
+
+
+def _http_date(header: str) -> float | None:
+    """Unix seconds."""
+    try:
+        moment = email.utils.parsedate_to_datetime(header.strip())
+        # one of the three forms of an HTTP date does not say that it is GMT
+        return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 _NEVER_SENT = (
@@ -491,16 +504,25 @@ def _translated(error: Exception) -> RemoteUnavailable:
 
 
 def unreachable(said: str) -> str:
-    hint = next((hint for words, hint in _HINTS if any(word in said for word in words)), "")
-    return f"cannot be reached ({plain(said)}{hint and f'; {hint}'})"
+    meaning = hint(said)
+    return f"cannot be reached ({plain(said)}{meaning and f'; {meaning}'})"
+
+
+def hint(said: str) -> str:
+    """What the words of an error mean to a user; empty if nobody knows."""
+    return next((hint for words, hint in _HINTS if any(word in said for word in words)), "")
 
 
 def broken(said: str) -> str:
     return f"the connection broke ({plain(said)})"
 
 
-#: what the words of the operating system and of OpenSSL mean to whoever mends the connection
+#: what the words of the operating system and of OpenSSL mean to who fixes the connection
 _HINTS = (
+    (
+        (os.strerror(errno.EMFILE), os.strerror(errno.ENFILE)),
+        "this process or machine has no file descriptor left; raise its limit of open files (ulimit -n)",
+    ),
     (
         ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "wrong version number", "record layer failure"),
         "does it speak http, not https?",

@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import websockets.exceptions
 from websockets.asyncio.client import ClientConnection, connect
@@ -21,8 +21,10 @@ from airflow_status_provider import __version__
 from airflow_status_provider.errors import AuthenticationFailed, RateLimited, RemoteUnavailable
 from airflow_status_provider.protocols import reading
 from airflow_status_provider.protocols.model import StreamProtocol, Tokens
+from airflow_status_provider.transport.connecting import EYEBALLS_DELAY, look_up, one_socket
+from airflow_status_provider.transport.connecting import connect as connect_tcp
 from airflow_status_provider.transport.endpoint import Endpoint
-from airflow_status_provider.transport.http import AT_ONCE, retry_after
+from airflow_status_provider.transport.http import AT_ONCE, hint, retry_after
 from airflow_status_provider.transport.load import Sliced, load_of
 from airflow_status_provider.transport.network import environment_proxy
 from airflow_status_provider.transport.redaction import Redactor
@@ -99,12 +101,40 @@ async def open_socket(
 ) -> AsyncIterator[Socket]:
     headers, query = endpoint.scheme.socket(tokens)
     url = endpoint.socket + stream.path(key, client_id)
+    with one_socket():
+        connection = await _connection(endpoint, stream, url, headers, query)
+        try:
+            yield Socket(connection, endpoint.discretion([tokens]))
+        finally:
+            try:
+                await connection.close()
+            finally:
+                connection.transport.abort()  # a loop that ends does not wait for the peer's goodbye
+
+
+async def _connection(
+    endpoint: Endpoint,
+    stream: StreamProtocol,
+    url: str,
+    headers: Mapping[str, str],
+    query: Mapping[str, str],
+) -> ClientConnection:
     options: dict[str, Any] = {"ssl": endpoint.tls} if url.startswith("wss") else {}
     try:
         options["proxy"] = environment_proxy(url)
         if query:
             url += f"?{urlencode(query)}"
-        connection = await _Connect(
+        async with asyncio.timeout(OPEN_TIMEOUT):
+            to = urlsplit(options["proxy"] or url)
+            port = to.port or (443 if to.scheme in ("https", "wss") else 80)
+            if options["proxy"]:
+                # the library connects to a proxy itself, and looks its name up in the loop's executor: only
+                # one that can be looked up
+                await look_up(to.hostname or "", port)
+                options["happy_eyeballs_delay"] = EYEBALLS_DELAY
+            else:
+                options["sock"] = await connect_tcp(to.hostname or "", port)
+        return await _Connect(
             url,
             additional_headers=headers,
             user_agent_header=f"airflow-status-provider/{__version__}",
@@ -125,14 +155,9 @@ async def open_socket(
         raise RemoteUnavailable("the socket's address is not valid") from None
     except (OSError, EOFError, ImportError, ValueError, WebSocketException) as error:
         # not even an impossible name, or a proxy of a kind that nobody installed, may fail a wait
-        raise RemoteUnavailable(f"the socket cannot be opened ({type(error).__name__})") from None
-    try:
-        yield Socket(connection, endpoint.discretion([tokens]))
-    finally:
-        try:
-            await connection.close()
-        finally:
-            connection.transport.abort()  # a loop that ends does not wait for the peer's goodbye
+        meaning = hint(str(error)) if isinstance(error, OSError) else ""
+        said = f"{type(error).__name__}{meaning and f'; {meaning}'}"
+        raise RemoteUnavailable(f"the socket cannot be opened ({said})") from None
 
 
 def _not_upgraded(refused: InvalidStatus) -> RemoteUnavailable | AuthenticationFailed:
@@ -141,7 +166,8 @@ def _not_upgraded(refused: InvalidStatus) -> RemoteUnavailable | AuthenticationF
     if status in (401, 403):
         return AuthenticationFailed(said)
     if status in (429, 503):
-        return RateLimited(said, retry_after(refused.response.headers.get("Retry-After"), time.time()))
+        headers = refused.response.headers
+        return RateLimited(said, retry_after(headers.get("Retry-After"), time.time(), headers.get("Date")))
     return RemoteUnavailable(said)
 
 

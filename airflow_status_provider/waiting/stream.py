@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_status_provider.errors import (
     AuthenticationFailed,
+    NoSocketLeft,
     RateLimited,
     RemoteUnavailable,
     StatusProviderError,
@@ -28,6 +29,7 @@ from airflow_status_provider.protocols.model import StreamProtocol, Tokens, Upda
 from airflow_status_provider.transport.backoff import full_jitter
 from airflow_status_provider.transport.http import Client
 from airflow_status_provider.transport.load import load_of
+from airflow_status_provider.waiting import pacing
 from airflow_status_provider.waiting.counts import Counts
 from airflow_status_provider.waiting.delivery import MISS_GRACE, Delivery
 from airflow_status_provider.waiting.topics import SLICE, Topics
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("airflow_status_provider.waiting")
 
 RECONNECT_CAP = 60.0
+#: seconds after which a socket for one job looks again for room, and one for all jobs of an account
+NO_ROOM_PAUSE = 30.0
+NO_ROOM_PAUSE_SHARED = 2.0
 #: whoever refuses the credentials (some servers take no API key at the socket) is asked this rarely
 REFUSED_PAUSE = 120.0
 REFUSALS = 3
@@ -224,6 +229,8 @@ class Stream:
         """Seconds until the next try: the longer the row of failures, the more."""
         if self.is_open.is_set() and time.monotonic() - self._up_at > STABLE:
             self._failures = self._refusals = 0
+        if isinstance(error, NoSocketLeft):
+            return pacing.spread(NO_ROOM_PAUSE if self.key else NO_ROOM_PAUSE_SHARED)
         self._failures += 1
         pause = full_jitter(self._failures, cap=RECONNECT_CAP)
         if isinstance(error, AuthenticationFailed):
