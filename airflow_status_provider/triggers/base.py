@@ -339,7 +339,8 @@ class StatusTrigger(BaseTrigger):
                     if fresh.digest == endpoint.digest or attempt >= MOST_CREDENTIALS:
                         raise
                     endpoint = fresh
-                    await self._pause(attempt, error)
+                    if attempt > 1:  # the first change is a connection that was corrected
+                        await self._pause(attempt, error)
             raise AssertionError
         except WaitTimeout as error:
             if self.of_execution and type(error) is WaitTimeout:

@@ -279,7 +279,8 @@ def quoted(scene: Scene) -> None:
         task.slices.append(task.slices[0])
         another = scene.task(timeout=0.3)
         another.run()
-        assert "bad: " in str(another.slices[-1].error)
+        # what Haidy says may be health data
+        assert ("bad: " in str(another.slices[-1].error)) is (scene.mode.service != "haidy")
         scene.look(another)
 
 

@@ -255,7 +255,7 @@ async def test_a_task_is_resumed_only_when_its_worker_is_surely_gone(
     async def sleep(seconds: float) -> None:
         naps.append(seconds)
 
-    monkeypatch.setattr(base, "asyncio", SimpleNamespace(sleep=sleep, to_thread=asyncio.to_thread))
+    monkeypatch.setattr(base, "asyncio", SimpleNamespace(sleep=sleep, timeout=asyncio.timeout))
     given = {"deferred_at": time.time() - deferred, "end_from_trigger": end, "xcom": False}
     await events(task.of(trigger_of(here, job_id, **given)))
     assert naps == ([] if slept is None else [pytest.approx(slept, abs=0.5)])
@@ -410,7 +410,7 @@ def _no_naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def sleep(seconds: float) -> None:
         naps.append(seconds)
 
-    monkeypatch.setattr(base, "asyncio", SimpleNamespace(sleep=sleep, to_thread=asyncio.to_thread))
+    monkeypatch.setattr(base, "asyncio", SimpleNamespace(sleep=sleep, timeout=asyncio.timeout))
     return naps
 
 
