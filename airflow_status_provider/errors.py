@@ -145,7 +145,7 @@ class RemoteJobFailed(RemoteJobError):
 
 
 class RemoteJobPartial(RemoteJobFailed):
-    """The remote job ended with some items failed, and ``fail_on_partial`` was set."""
+    """The remote job ended with more items failed than ``fail_on_partial`` or ``max_failed`` allows."""
 
 
 class RemoteJobCancelled(RemoteJobError):

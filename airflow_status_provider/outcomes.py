@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from airflow_status_provider import errors
@@ -23,6 +24,9 @@ from airflow_status_provider.protocols.model import Phase, Update
 
 VERSION = 1
 
+#: so many of the parts that failed are named in an error
+NAMED = 5
+
 #: the phases of an ended job, as events spell them
 ENDED = frozenset(str(phase) for phase in Phase if phase.ended)
 
@@ -43,18 +47,49 @@ def with_wait(result: Any, record: dict[str, Any]) -> Any:
     return {**result, "wait": record} if isinstance(result, dict) else result
 
 
-def ending_error(what: str, update: Update, fail_on_partial: bool) -> RemoteJobError | NotFound | None:
+def ending_error(
+    what: str, update: Update, fail_on_partial: bool, max_failed: float | None = None
+) -> RemoteJobError | NotFound | None:
     """The error that an ended job is to its task; None if it ended well enough."""
     said = f": {update.message}" if update.message else ""
-    if update.phase is Phase.PARTIAL and fail_on_partial:
-        counts = f" with {update.failed} failed" if update.failed else f" as {update.status!r}"
-        return RemoteJobPartial(f"{what} ended{counts}, and fail_on_partial is set{said}", update)
+    if update.phase is Phase.PARTIAL:
+        return _partial_error(what, update, fail_on_partial, max_failed, said)
     if update.phase.good:
         return None
     if update.phase is Phase.LOST and update.status == NEVER_SEEN:
         return NotFound(f"{what}{said}")
     words = {Phase.FAILED: " failed", Phase.CANCELLED: " was cancelled", Phase.LOST: ""}
     return _ENDINGS[update.phase](f"{what}{words[update.phase]}{said}", update)
+
+
+def _partial_error(
+    what: str, update: Update, fail_on_partial: bool, max_failed: float | None, said: str
+) -> RemoteJobError | None:
+    total = update.total
+    if total is None and update.processed is not None and update.failed is not None:
+        total = update.processed + update.failed
+    share = update.failed / total if update.failed and total else None
+    counts = f"with {update.failed} failed" if update.failed else f"as {update.status!r}"
+    if fail_on_partial:
+        return RemoteJobPartial(f"{what} ended {counts}, and fail_on_partial is set{said}", update)
+    if max_failed is None:
+        if share is not None and share >= 1:
+            return RemoteJobFailed(f"{what} failed in all of its {total} parts{said}", update)
+    elif share is None and max_failed < 1:
+        words = f"how many failed is unknown, and max_failed is {max_failed:g}"
+        return RemoteJobPartial(f"{what} ended {counts}; {words}{said}", update)
+    elif share is not None and share > max_failed:
+        words = f"with {update.failed} of {total} failed, and max_failed is {max_failed:g}"
+        return RemoteJobPartial(f"{what} ended {words}{said}", update)
+    return None
+
+
+def naming(error: RemoteJobError, failed: Sequence[str]) -> RemoteJobError:
+    """The same error, which also names the first few parts that failed."""
+    if not failed:
+        return error
+    more = f"; and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
+    return type(error)(f"{error}: {'; '.join(failed[:NAMED])}{more}", error.update)
 
 
 def uncertain(error: StatusProviderError) -> bool:

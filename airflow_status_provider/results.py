@@ -4,7 +4,8 @@
     def count(batch: TaggerBatch) -> int:
         return sum(len(document["tags"]) for document in batch["documents"] or [])
 
-``phase`` is how the job ended: ``succeeded`` or ``partial`` (any other end fails its task before the XCom).
+``phase`` is how the job ended: ``succeeded`` or ``partial`` (any other end fails its task before the XCom;
+one that fails for too many failed parts has it).
 ``status`` is the service's own word for it.
 
 What a service puts into a result is never taken for an object of Airflow's: the keys that mark those

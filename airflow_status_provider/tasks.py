@@ -27,6 +27,7 @@ from airflow_status_provider.errors import (
     ExecutionTimeout,
     InvalidInput,
     NotFound,
+    RemoteJobError,
     RemoteJobFailed,
     RemoteUnavailable,
     StatusProviderError,
@@ -34,7 +35,7 @@ from airflow_status_provider.errors import (
     WaitTimeout,
 )
 from airflow_status_provider.hooks.base import StatusHook
-from airflow_status_provider.outcomes import ENDED, ending_error, error_of, wait_record, with_wait
+from airflow_status_provider.outcomes import ENDED, ending_error, error_of, naming, wait_record, with_wait
 from airflow_status_provider.protocols.jobs import JobKind
 from airflow_status_provider.protocols.model import Phase, Update
 from airflow_status_provider.triggers import progress
@@ -83,6 +84,17 @@ def stalling(kind: JobKind, value: object) -> float | None:
     return positive("stall_timeout", value)
 
 
+def failed_share(value: object, fail_on_partial: bool) -> float | None:
+    """A task's ``max_failed``."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise InvalidInput(f"max_failed must be a share from 0 to 1, not {value!r}")
+    if fail_on_partial:
+        raise InvalidInput("fail_on_partial=True allows no failure; leave it out to set max_failed")
+    return float(value)
+
+
 class Deadline(NamedTuple):
     """When a wait is over, in Unix seconds, and whether that is its task's ``execution_timeout``."""
 
@@ -107,6 +119,7 @@ class WaitingTask(BaseOperator):
     deferrable: bool
     end_from_trigger: bool | None
     fail_on_partial: bool
+    max_failed: float | None
 
     #: whether the task keeps a record in Airflow's task state store
     remembers: ClassVar[bool] = False
@@ -291,6 +304,7 @@ class WaitingTask(BaseOperator):
             "resume_on_timeout": self._timeout_needs_worker(),
             "soft_fail": bool(getattr(self, "soft_fail", False) or getattr(self, "never_fail", False)),
             "fail_on_partial": self.fail_on_partial,
+            "max_failed": self.max_failed,
             "with_result": self.with_result and self.do_xcom_push,
             "xcom": self.do_xcom_push,
             "cancel_on_kill": self._cancels_on_kill(),
@@ -326,7 +340,10 @@ class WaitingTask(BaseOperator):
         record: dict[str, Any] = event.get("wait") or wait_record("-", 0.0)
         error = error_of(event, self.kind.name)
         if error is not None:
-            if not event.get("failure_stored"):
+            if isinstance(error, RemoteJobError) and error.update and error.update.phase.good:
+                if not event.get("stored"):
+                    self._keep_partial(context, error.update, record)
+            elif not event.get("failure_stored"):
                 self._keep_failure(context, error, job_id)
             self.give_up(error)
         if event.get("stored"):
@@ -347,7 +364,9 @@ class WaitingTask(BaseOperator):
             update = None
             with contextlib.suppress(StatusProviderError):
                 update = self._look(context, job_id, patience=0.0)
-            error = ending_error(what, update, self.fail_on_partial) if update and update.final else None
+            error = self.ending_error(what, update) if update and update.final else None
+            if error and update and update.phase.good:
+                return self.finish(context, update, wait_record("poll", self._waited(context)))
             state = f"; the job is {update.status!r}" if update and update.status else ""
             told = StatusProviderError(f"{what}: the wait failed, as the trigger has logged{state}")
             self.give_up(error or told)
@@ -414,19 +433,43 @@ class WaitingTask(BaseOperator):
     def finish(self, context: Context, update: Update, record: dict[str, Any]) -> Any:
         """The one end of every wait: the XCom, or the error."""
         hook = self.hook()
-        error = ending_error(hook.describe(update.job_id, self.kind), update, self.fail_on_partial)
+        error = self.ending_error(hook.describe(update.job_id, self.kind), update)
         if error is not None:
-            self._keep_failure(context, error, update.job_id, update)
+            if isinstance(error, RemoteJobError) and update.phase.good:
+                error = naming(error, self.kind.failures(self._keep_partial(context, update, record)))
+            else:
+                self._keep_failure(context, error, update.job_id, update)
             self.give_up(error)
         if not self.with_result:
             told = self.kind.summary(update)
         elif not self.do_xcom_push:
             return None  # nobody would see it, so it is not fetched
-        elif update.result is not None and self.kind.result_in_status:
-            told = self.kind.xcom(update)
         else:
-            told = hook.get_result(update.job_id, kind=self.kind, **self.known_options(context))
+            told = self._result(context, update)
         return with_wait(told, record)
+
+    def ending_error(self, what: str, update: Update) -> RemoteJobError | NotFound | None:
+        """What the end of its job is to this task; None if it ended well enough."""
+        return ending_error(what, update, self.fail_on_partial, self.max_failed)
+
+    def _result(self, context: Context, update: Update) -> Any:
+        if update.result is not None and self.kind.result_in_status:
+            return self.kind.xcom(update)
+        return self.hook().get_result(update.job_id, kind=self.kind, **self.known_options(context))
+
+    def _keep_partial(self, context: Context, update: Update, record: dict[str, Any]) -> Any:
+        """Push the result of a job of which too much failed, as far as it can be had, and return it."""
+        result = self.kind.xcom(update)
+        if self.kind.readable:
+            with contextlib.suppress(StatusProviderError):
+                result = self._result(context, update)
+        if self.do_xcom_push:
+            told = with_wait(result if self.with_result else self.kind.summary(update), record)
+            if self.multiple_outputs and isinstance(told, dict):
+                for key, value in told.items():
+                    context["ti"].xcom_push(key, value)
+            context["ti"].xcom_push("return_value", told)
+        return result
 
     def _keep_failure(
         self, context: Context, error: StatusProviderError, job_id: str, update: Update | None = None

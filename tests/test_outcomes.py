@@ -78,6 +78,7 @@ def test_what_an_end_is_to_the_task(
 ) -> None:
     """Each end is no error or one, of its own class, in a sentence, with the update."""
     found = ending_error("the batch", update, strict)
+    assert found is None or isinstance(found, RemoteJobError)
     if error is None:
         assert found is None
         return

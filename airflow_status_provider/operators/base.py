@@ -29,10 +29,10 @@ from airflow_status_provider.hooks.base import no_cancel
 from airflow_status_provider.operators import lineage
 from airflow_status_provider.operators.lineage import Place
 from airflow_status_provider.operators.memory import Memory
-from airflow_status_provider.outcomes import ending_error, start_error, uncertain, wait_record
+from airflow_status_provider.outcomes import start_error, uncertain, wait_record
 from airflow_status_provider.protocols.model import Update
 from airflow_status_provider.protocols.sending import sendable
-from airflow_status_provider.tasks import WaitingTask, positive, stalling
+from airflow_status_provider.tasks import WaitingTask, failed_share, positive, stalling
 from airflow_status_provider.triggers.base import CANCEL_PATIENCE, DEFAULT_POLL_INTERVAL
 
 if TYPE_CHECKING:
@@ -83,8 +83,12 @@ class StatusOperator(WaitingTask):
     :param end_from_trigger: end without a worker; by default whenever nothing of the task needs one and the
         result is small. Before Airflow 3.3, a task with a result always ends on a worker, and before 3.3.1
         one with retries.
-    :param fail_on_partial: fail when the job succeeded with failures inside.
-    :raises RemoteJobFailed: the job failed; with the service's own text.
+    :param fail_on_partial: fail when the job succeeded with failures inside. The XCom is pushed all the same,
+        and the error names the first few parts that failed.
+    :param max_failed: fail so only when more than this share (0..1) of its parts failed; 1 allows all to
+        fail. By default the task fails when all of them did.
+    :raises RemoteJobFailed: the job failed, or all of its parts did; with the service's own text.
+    :raises RemoteJobPartial: more of its parts failed than ``fail_on_partial`` or ``max_failed`` allows.
     :raises RemoteJobCancelled: somebody cancelled or deleted it.
     :raises RemoteJobLost: the service no longer knows it.
     :raises WaitTimeout: it had not ended in time; a retry waits on for the same job, if that was left.
@@ -109,6 +113,7 @@ class StatusOperator(WaitingTask):
         deferrable: bool = True,
         end_from_trigger: bool | None = None,
         fail_on_partial: bool = False,
+        max_failed: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -125,6 +130,7 @@ class StatusOperator(WaitingTask):
         self.deferrable = deferrable
         self.end_from_trigger = end_from_trigger
         self.fail_on_partial = fail_on_partial
+        self.max_failed = failed_share(max_failed, fail_on_partial)
 
     def seconds_to_wait(self) -> float:
         return self.timeout
@@ -269,7 +275,7 @@ class StatusOperator(WaitingTask):
             update = stopped.update
         if update is None:
             self.log.info("%s: an earlier try did not come to start it; starting anew", name)
-        elif update.phase.ended and ending_error(name, update, self.fail_on_partial):
+        elif update.phase.ended and self.ending_error(name, update):
             self.log.info("%s: it ended %s in an earlier try; starting anew", name, update.phase)
         else:
             self.log.info("%s: started by an earlier try, waiting on for it", name)

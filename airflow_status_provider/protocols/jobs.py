@@ -60,6 +60,11 @@ class JobKind:
         """An ended job's result, in the shape that an operator documents."""
         return self.summary(update)
 
+    def failures(self, result: Any) -> list[str]:
+        """The parts that failed, each with the service's reason, as an operator's result has them; none where
+        the job's own message names them, or where they must not be shown."""
+        return []
+
     def xcom(self, update: Update) -> Any:
         """An operator's XCom, but for ``wait``: the result, as it can be stored."""
         return reading.storable(self.read_result(update))

@@ -91,6 +91,10 @@ class OrganizeKind(JobKind):
             "result": update.result,
         }
 
+    def failures(self, result: Any) -> list[str]:
+        errors = reading.items(reading.obj(reading.obj(result).get("result")).get("errors"))
+        return [_failure(error) for error in errors]
+
 
 class UploadKind(JobKind):
     service = "organizer"
@@ -105,6 +109,12 @@ UPLOAD = UploadKind()
 KINDS = (ORGANIZE, UPLOAD)
 #: the types of message that tell of jobs and files, in both dialects
 EVENTS = frozenset({"job_progress", "job_complete", "error", "file_uploaded", "job.created", "job.updated"})
+
+
+def _failure(error: Mapping[str, Any]) -> str:
+    name = reading.text(error.get("file")) or "a file"
+    words = complaint(error.get("error"))
+    return plain(f"{name} ({words})" if words else name, 200)
 
 
 def unwrap(body: dict[str, Any]) -> dict[str, Any]:

@@ -82,6 +82,10 @@ class BatchKind(JobKind):
             "documents": update.result,
         }
 
+    def failures(self, result: Any) -> list[str]:
+        rows = (reading.obj(row) for row in reading.obj(result).get("documents") or ())
+        return [_failure(row) for row in rows if row.get("success") is not True]
+
 
 BATCH = BatchKind()
 KINDS = (BATCH,)
@@ -121,6 +125,12 @@ def read_rows(results: object) -> list[TaggerDocument]:
             "metadata": row.get("metadata"),
         }
     return [rows[key] for key in sorted(rows)]
+
+
+def _failure(row: Mapping[str, Any]) -> str:
+    name = reading.text(row.get("title")) or f"row {row.get('row_id')}"
+    words = complaint(row.get("error"))
+    return plain(f"{name} ({words})" if words else name, 200)
 
 
 class BatchStream:

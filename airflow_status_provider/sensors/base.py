@@ -29,7 +29,7 @@ from airflow_status_provider.errors import (
 )
 from airflow_status_provider.outcomes import wait_record
 from airflow_status_provider.protocols import jobs
-from airflow_status_provider.tasks import BACKSTOP, Deadline, WaitingTask, positive, stalling
+from airflow_status_provider.tasks import BACKSTOP, Deadline, WaitingTask, failed_share, positive, stalling
 from airflow_status_provider.triggers.base import DEFAULT_POLL_INTERVAL
 
 if TYPE_CHECKING:
@@ -64,11 +64,15 @@ class StatusSensor(WaitingTask, BaseSensorOperator):
     :param end_from_trigger: end without a worker; by default whenever nothing of the task needs one. Before
         Airflow 3.3, a task with an XCom to return always ends on a worker, and before 3.3.1 one with
         retries.
-    :param fail_on_partial: fail when the job succeeded with failures inside.
+    :param fail_on_partial: fail when the job succeeded with failures inside. The XCom is pushed all the same,
+        and the error names the first few parts that failed.
+    :param max_failed: fail so only when more than this share (0..1) of its parts failed; 1 allows all to
+        fail. By default the task fails when all of them did.
     :param start_from_trigger: begin in the triggerer, too, so that no worker is needed at all. Nothing is
         checked before. Mapped tasks, and those of which that would leave something out (``workers.py``),
         begin on a worker all the same.
-    :raises RemoteJobFailed: the job failed; with the service's own text.
+    :raises RemoteJobFailed: the job failed, or all of its parts did; with the service's own text.
+    :raises RemoteJobPartial: more of its parts failed than ``fail_on_partial`` or ``max_failed`` allows.
     :raises RemoteJobCancelled: somebody cancelled or deleted it.
     :raises RemoteJobLost: the service no longer knows it.
     :raises NotFound: the service does not know it.
@@ -90,6 +94,7 @@ class StatusSensor(WaitingTask, BaseSensorOperator):
         deferrable: bool = True,
         end_from_trigger: bool | None = None,
         fail_on_partial: bool = False,
+        max_failed: float | None = None,
         start_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -105,6 +110,7 @@ class StatusSensor(WaitingTask, BaseSensorOperator):
         self.deferrable = deferrable
         self.end_from_trigger = end_from_trigger
         self.fail_on_partial = fail_on_partial
+        self.max_failed = failed_share(max_failed, fail_on_partial)
 
     start_trigger_args = _StartTriggerArgs()
 

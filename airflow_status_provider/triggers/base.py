@@ -46,7 +46,14 @@ from airflow_status_provider.errors import (
     WaitTimeout,
 )
 from airflow_status_provider.hooks.base import StatusHook, Stopped
-from airflow_status_provider.outcomes import VERSION, ending_error, failure_payload, wait_record, with_wait
+from airflow_status_provider.outcomes import (
+    VERSION,
+    ending_error,
+    failure_payload,
+    naming,
+    wait_record,
+    with_wait,
+)
 from airflow_status_provider.protocols import reading
 from airflow_status_provider.protocols.jobs import JobKind
 from airflow_status_provider.protocols.model import Update, clean_id, plain
@@ -111,6 +118,7 @@ class StatusTrigger(BaseTrigger):
     :param resume_on_timeout: resume all the same when the deadline passes (a sensor's is not retried).
     :param soft_fail: with ``end_from_trigger``, skip instead of failing when the job ended badly.
     :param fail_on_partial: a partial success is a failure.
+    :param max_failed: it is one only where more than this share (0..1) failed; None: where all did.
     :param with_result: fetch the ended job's result for the task's XCom.
     :param xcom: store the result, and meanwhile the progress, as the task's XComs (its ``do_xcom_push``).
     :param cancel_on_kill: cancel the remote job when a user kills or clears the task.
@@ -141,6 +149,7 @@ class StatusTrigger(BaseTrigger):
         resume_on_timeout: bool = False,
         soft_fail: bool = False,
         fail_on_partial: bool = False,
+        max_failed: float | None = None,
         with_result: bool = False,
         xcom: bool = True,
         cancel_on_kill: bool = False,
@@ -166,6 +175,7 @@ class StatusTrigger(BaseTrigger):
         self.resume_on_timeout = resume_on_timeout
         self.soft_fail = soft_fail
         self.fail_on_partial = fail_on_partial
+        self.max_failed: Any = max_failed
         self.with_result = with_result
         self.xcom = xcom
         self.cancel_on_kill = cancel_on_kill
@@ -312,7 +322,13 @@ class StatusTrigger(BaseTrigger):
             raise InvalidInput(
                 f"the trigger's stall_timeout must be a positive number or None, not {self.stall_timeout!r}"
             )
+        share = reading.number(self.max_failed)
+        if self.max_failed is not None and (share is None or not 0 <= share <= 1):
+            raise InvalidInput(
+                f"the trigger's max_failed must be a share from 0 to 1 or None, not {self.max_failed!r}"
+            )
         self.poll_interval, self.deadline, self.stall_timeout = interval, deadline, stall
+        self.max_failed = share
         options = {} if self.options is None else self.options
         if not isinstance(options, Mapping) or not all(map(_plain, options.values())):
             raise InvalidInput("the trigger's options must be an object of texts and lists of texts")
@@ -414,9 +430,10 @@ class StatusTrigger(BaseTrigger):
     # -- the event
 
     async def _event(self, update: Update, record: dict[str, Any]) -> TriggerEvent:
-        error = ending_error(
-            self._hook().describe(self.job_id, self.kind), update, bool(self.fail_on_partial)
-        )
+        what = self._hook().describe(self.job_id, self.kind)
+        error = ending_error(what, update, bool(self.fail_on_partial), self.max_failed)
+        if isinstance(error, RemoteJobError) and update.phase.good:
+            return await self._failed_in_part(error, record, update)
         if error is not None:
             return await self._failed(error, record, update)
         if self.end_from_trigger and not self.xcom:
@@ -442,19 +459,25 @@ class StatusTrigger(BaseTrigger):
         """The XCom; None if the worker should rather fetch it."""
         if self.task_instance is not None and not compat.trigger_xcoms():
             return None  # nothing can be stored from here, and an event is logged
+        result = await self._fetched(update)
+        return result if result is not None and self._small(result) else None
+
+    async def _fetched(self, update: Update) -> dict[str, Any] | None:
         result: dict[str, Any]
         if update.result is not None and self.kind.result_in_status:
             result = self.kind.xcom(update)
-        else:
-            try:
-                async with asyncio.timeout(RESULT_PATIENCE):
-                    result = await self._hook().aget_result(self.job_id, kind=self.kind)
-            except (StatusProviderError, TimeoutError) as error:
-                why = str(error) or "the answer took too long"
-                self.log.warning("the result will be fetched by the worker: %s", why)
-                return None
-        small = self.kind.told_once or len(json.dumps(result, default=str)) <= SMALL_RESULT
-        return result if small else None
+            return result
+        try:
+            async with asyncio.timeout(RESULT_PATIENCE):
+                result = await self._hook().aget_result(self.job_id, kind=self.kind)
+        except (StatusProviderError, TimeoutError) as error:
+            why = str(error) or "the answer took too long"
+            self.log.warning("the result will be fetched by the worker: %s", why)
+            return None
+        return result
+
+    def _small(self, result: dict[str, Any]) -> bool:
+        return self.kind.told_once or len(json.dumps(result, default=str)) <= SMALL_RESULT
 
     async def _store(self, result: dict[str, Any]) -> bool | None:
         """Whether it went straight to XCom; None if it could not, and a worker should rather see to it.
@@ -488,6 +511,26 @@ class StatusTrigger(BaseTrigger):
         if ti is None or not compat.trigger_xcoms():
             return None
         return instances.xcom_address(ti)
+
+    async def _failed_in_part(
+        self, error: RemoteJobError, record: dict[str, Any], update: Update
+    ) -> TriggerEvent:
+        """Too much of the job failed: its result is kept all the same, and the error names what failed."""
+        result = await self._fetched(update) if self.kind.readable else self.kind.xcom(update)
+        error = naming(error, self.kind.failures(result))
+        if not self.xcom:
+            return await self._failed(error, record, update)
+        told = result if self.with_result else self.kind.summary(update)
+        stored = None
+        if told is not None and self._small(told) and (self.task_instance is None or compat.trigger_xcoms()):
+            stored = await self._store(with_wait(told, record))
+        if stored or (stored is False and self.end_from_trigger):
+            event = await self._failed(error, record, update)
+            if type(event) is not TriggerEvent:
+                return event
+            return TriggerEvent({**event.payload, "stored": True})
+        # what could not be stored from here, a worker stores before it fails
+        return TriggerEvent(failure_payload(error, str(self.job_id), update) | {"wait": record})
 
     async def _failed(
         self, error: StatusProviderError, record: dict[str, Any], update: Update | None = None

@@ -58,6 +58,7 @@ def test_a_trigger_survives_its_storage(made: type[StatusTrigger]) -> None:
         "resume_on_timeout": True,
         "soft_fail": True,
         "fail_on_partial": True,
+        "max_failed": 0.5,
         "with_result": True,
         "xcom": False,
         "cancel_on_kill": True,
@@ -88,7 +89,16 @@ def test_no_default_changes() -> None:
     """What was stored by another release of this package holds only what differs from these."""
     flags = ("seen", "end_from_trigger", "resume_on_timeout", "soft_fail", "fail_on_partial", "with_result")
     cancels = ("cancel_on_kill", "cancel_on_timeout", "of_execution", "failure_details")
-    unset = ("deadline", "stall_timeout", "options", "started_at", "deferred_at", "within", "fields")
+    unset = (
+        "deadline",
+        "stall_timeout",
+        "options",
+        "started_at",
+        "deferred_at",
+        "within",
+        "fields",
+        "max_failed",
+    )
     assert {
         "conn_id": "",
         "job_id": "",
@@ -191,6 +201,8 @@ def _error_class(name: str) -> type[Exception]:
         ({"poll_interval": 1e308}, "poll_interval must be a positive number"),
         ({"deadline": "tomorrow"}, "deadline must be Unix seconds or None, not 'tomorrow'"),
         ({"deadline": float("nan")}, "deadline must be Unix seconds or None"),
+        ({"max_failed": "few"}, "max_failed must be a share from 0 to 1 or None, not 'few'"),
+        ({"max_failed": 1.5}, "max_failed must be a share from 0 to 1"),
         ({"deadline": 10**400}, "deadline must be Unix seconds or None"),
         ({"options": ["scope"]}, "options must be an object"),
         ({"options": {"scope": {"a": 1}}}, "options must be an object of texts and lists of texts"),
