@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 
 #: what becomes of a job that nobody waits for any more
 GOES_ON = "the remote job goes on"
+#: the same after an outage since which nothing of the job has changed, or where the service never named it
+AWAY = "the service was away meanwhile, so whether the remote job goes on is unknown"
+UNSEEN = "whether there is such a job is unknown"
+_FATES = (GOES_ON, AWAY, UNSEEN)
 
 
 class StatusProviderError(AirflowException):
@@ -103,7 +107,7 @@ class RateLimited(RemoteUnavailable):
     """The service asked for a pause of ``retry_after`` seconds (None: it did not say how long)."""
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
-        super().__init__(message)
+        super().__init__(f"{message}; asked to wait {retry_after:.0f} s" if retry_after else message)
         self.retry_after = retry_after
 
 
@@ -118,10 +122,22 @@ class WaitTimeout(StatusProviderError):
     """The deadline passed; a last read found the job not ended. The words say what became of the job."""
 
     def but(self, words: str) -> Self:
-        """The same, where the remote job did not just go on."""
+        """The same, where more is known of what became of the remote job."""
         changed = copy.copy(self)
-        changed.args = (f"{str(self).removesuffix(f'; {GOES_ON}')}; {words}",)
+        changed.args = (f"{self._parts()[0]}; {words}",)
         return changed
+
+    def because(self, words: str) -> Self:
+        """The same, saying why, before what became of the remote job."""
+        changed = copy.copy(self)
+        told, fate = self._parts()
+        changed.args = (f"{told}; {words}{fate}",)
+        return changed
+
+    def _parts(self) -> tuple[str, str]:
+        told = str(self)
+        fate = next((f"; {fate}" for fate in _FATES if told.endswith(f"; {fate}")), "")
+        return told.removesuffix(fate), fate
 
 
 class WaitStalled(WaitTimeout):

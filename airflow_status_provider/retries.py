@@ -36,15 +36,17 @@ ASKED_FOR_A_PAUSE = "the service has asked for a pause"
 class RemoteJobRetryPolicy(ExceptionRetryPolicy):
     """Retries what a retry can mend, for ``retry_policy=`` of any task of this provider.
 
-    Not retried, whatever ``retries`` says: a job that has failed or was cancelled (it would be done, and
-    perhaps billed, again), refused credentials, and mistakes in the DAG or the connection. Retried: a service
+    Not retried, whatever ``retries`` says: a job that has failed (it would be done, and perhaps billed,
+    again), refused credentials, and mistakes in the DAG or the connection. Retried: a service
     that cannot be reached, after ``retry_delay``, or after as long as it has asked for itself. All else is
-    left to Airflow, as without a policy: a job that is lost (begun anew), a deadline (waited on), other
-    people's errors.
+    left to Airflow, as without a policy: a job that is lost or was cancelled (started again), a deadline
+    (waited on), other people's errors.
 
     A task with a retry policy always ends on a worker, for only there its policy is asked. In Airflow's
     ``ChainRetryPolicy`` (3.4) it may stand first: it answers DEFAULT where it has no opinion.
 
+    :param cancelled_is_final: do not retry a cancelled job either. By default Airflow decides, for
+        a Tagger that is stopped, as for an upgrade, marks its running batches as cancelled, too.
     :param wait_for_service: Airflow 3.4: a service that is away takes no try. The task is rescheduled, and
         its worker let go after a few seconds, until it has waited for so long (a timedelta or seconds, from
         the try's first reschedule); it tries again after ``retry_delay``, or after as long as the service has
@@ -52,12 +54,15 @@ class RemoteJobRetryPolicy(ExceptionRetryPolicy):
     :raises InvalidInput: ``wait_for_service`` is no positive time, or Airflow is older than 3.4.
     """
 
-    def __init__(self, *, wait_for_service: timedelta | float | None = None) -> None:
+    def __init__(
+        self, *, wait_for_service: timedelta | float | None = None, cancelled_is_final: bool = False
+    ) -> None:
+        self.cancelled_is_final = cancelled_is_final
         self.wait_for_service = None if wait_for_service is None else _time(wait_for_service)
         super().__init__(
             [
                 RetryRule(
-                    [RemoteJobFailed, RemoteJobCancelled],
+                    [RemoteJobFailed, RemoteJobCancelled] if cancelled_is_final else [RemoteJobFailed],
                     RetryAction.FAIL,
                     reason="the remote job has ended, and would be done once more",
                 ),

@@ -23,6 +23,7 @@ from airflow_status_provider.compat import (
     TaskDeferralTimeout,
 )
 from airflow_status_provider.errors import (
+    AWAY,
     GOES_ON,
     ExecutionTimeout,
     InvalidInput,
@@ -41,7 +42,7 @@ from airflow_status_provider.protocols.model import Phase, Update
 from airflow_status_provider.triggers import progress
 from airflow_status_provider.triggers.base import CANCEL_PATIENCE, FAILURE, LONGEST, StatusTrigger
 from airflow_status_provider.waiting.wait import wait
-from airflow_status_provider.waiting.waiter import Outcome
+from airflow_status_provider.waiting.waiter import Outcome, news
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -180,7 +181,7 @@ class WaitingTask(BaseOperator):
         hook = self.hook()
         update = self._first_check(hook, job_id, seen, options)
         if update is not None and update.final:
-            self.log.info("%s: it has ended already: %s", hook.describe(job_id, self.kind), update.status)
+            self.log.info("%s: it has ended already: %s", hook.describe(job_id, self.kind), news(update))
             return self.finish(context, update, wait_record("first check", time.time() - began))
         seen = seen or (update is not None and bool(update.status))
         if self.deferrable:
@@ -225,7 +226,7 @@ class WaitingTask(BaseOperator):
             return asyncio.run(waiting)
         except WaitTimeout as error:
             if deadline.of_execution and not isinstance(error, WaitStalled):
-                raise AirflowTaskTimeout(str(error.but("execution_timeout has passed"))) from None
+                raise AirflowTaskTimeout(str(error.because("execution_timeout has passed"))) from None
             raise
 
     def _timed_out(self, job_id: str, error: WaitTimeout) -> Update:
@@ -412,7 +413,7 @@ class WaitingTask(BaseOperator):
         if update is None or not update.final:
             what = self.hook().describe(job_id, self.kind)
             kind = ExecutionTimeout if self.earlier(self.seconds_to_wait(), 0.0).of_execution else WaitTimeout
-            late = kind(f"{what}: no triggerer ended the wait in time; {GOES_ON}")
+            late = kind(f"{what}: no triggerer ended the wait in time; {GOES_ON if update else AWAY}")
             update = self._timed_out(job_id, late)
         return self.finish(context, update, wait_record("poll", self._waited(context)))
 

@@ -52,10 +52,22 @@ def test_a_job_that_ended_badly_is_not_done_again(
 ) -> None:
     """A failed job fails its task at once, however many retries are left."""
     status_simulator.simulator.tagger.script.outcome = outcome
-    piece = batch(**way).complete()
+    piece = batch(retry_policy=RemoteJobRetryPolicy(cancelled_is_final=True), **way).complete()
     assert piece.state == "failed"
     assert isinstance(piece.error, RemoteJobError)
     assert len(status_simulator.simulator.tagger.starts) == 1
+
+
+def test_a_cancelled_job_is_retried_by_default(status_simulator: SimulatorThread) -> None:
+    """A Tagger that is stopped marks its batches as cancelled: nobody has decided against the work."""
+    tagger = status_simulator.simulator.tagger
+    tagger.script.outcome = "cancelled"
+    task = batch()
+    assert task.complete().state == "up_for_retry"
+    tagger.script.outcome = "completed"
+    task.retry()
+    assert task.complete().state == "success"
+    assert len(tagger.starts) == 2
 
 
 def test_without_the_policy_it_would_be(status_simulator: SimulatorThread) -> None:
@@ -101,10 +113,11 @@ def test_a_pause_is_kept_as_asked(status_simulator: SimulatorThread) -> None:
     assert decision.retry_delay == timedelta(seconds=1000)
 
 
-RETRIED = {"RemoteUnavailable", "NotSent", "RateLimited"}
+RETRIED = {"RemoteUnavailable", "NotSent", "RateLimited", "NoSocketLeft"}
 LEFT_TO_AIRFLOW = {
     "StatusProviderError",
     "RemoteJobError",
+    "RemoteJobCancelled",
     "RemoteJobLost",
     "WaitTimeout",
     "WaitStalled",

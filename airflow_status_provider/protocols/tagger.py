@@ -8,6 +8,7 @@ five variants of a terminal frame, and, for an unknown job, an empty state and n
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from airflow_status_provider.errors import InvalidConnection, NotFound, RemoteUnavailable
@@ -174,7 +175,7 @@ class BatchStream:
         update = read_state(job_id, status, state)
         if update.phase.ended:
             # the terminal frame that follows, or a status read, has the message and surer counts
-            return Heard((_ask(job_id, status),), proof=True)
+            return Heard((replace(_ask(job_id, status), total=update.total),), proof=True)
         return Heard((update,), proof=True)
 
     def _keepalive(self, job_id: str, status: str | None) -> Heard:

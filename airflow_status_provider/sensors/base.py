@@ -31,6 +31,7 @@ from airflow_status_provider.outcomes import wait_record
 from airflow_status_provider.protocols import jobs
 from airflow_status_provider.tasks import BACKSTOP, Deadline, WaitingTask, failed_share, positive, stalling
 from airflow_status_provider.triggers.base import DEFAULT_POLL_INTERVAL
+from airflow_status_provider.waiting.waiter import news
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -207,7 +208,7 @@ class StatusSensor(WaitingTask, BaseSensorOperator):
             update = self._read(first=began is None)
             if update is None or not update.phase.ended:
                 name = self.hook().describe(self.remembered_job_id(context), self.kind)
-                self.log.info("%s: %s", name, update.status if update else "no status for now")
+                self.log.info("%s: %s", name, news(update) if update else "no status for now")
                 return PokeReturnValue(is_done=False)
             seconds = (datetime.now(tz=UTC) - began).total_seconds() if began else 0.0
             record = wait_record("poll" if began else "first check", seconds)

@@ -34,7 +34,6 @@ from airflow.triggers.base import (
 from airflow_status_provider import compat, instances, metrics, xcoms
 from airflow_status_provider.compat import conf
 from airflow_status_provider.errors import (
-    GOES_ON,
     AuthenticationFailed,
     ExecutionTimeout,
     InvalidInput,
@@ -360,7 +359,7 @@ class StatusTrigger(BaseTrigger):
             raise AssertionError
         except WaitTimeout as error:
             if self.of_execution and type(error) is WaitTimeout:
-                error = ExecutionTimeout(str(error.but(f"execution_timeout has passed; {GOES_ON}")))
+                error = ExecutionTimeout(str(error.because("execution_timeout has passed")))
             if not self.cancel_on_timeout:
                 raise error from None
             return await self._cancelled(error)

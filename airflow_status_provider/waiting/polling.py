@@ -26,7 +26,9 @@ from collections.abc import Callable, Collection, Coroutine
 from typing import Any
 
 from airflow_status_provider.errors import (
+    AWAY,
     GOES_ON,
+    UNSEEN,
     AuthenticationFailed,
     NotSent,
     RateLimited,
@@ -352,9 +354,15 @@ def _timed_out(waiter: Waiter) -> WaitTimeout:
     )
     if waiter.troubled:
         state += f" ({waiter.troubled})"
-    return WaitTimeout(f"{waiter.name}: not ended at the deadline; {state}; {GOES_ON}")
+    return WaitTimeout(f"{waiter.name}: not ended at the deadline; {state}; {_fate(waiter)}")
 
 
 def _stalled(waiter: Waiter, update: Update) -> WaitStalled:
     words = f"nothing has changed for {waiter.stall:.0f} s; its status is still {update.status!r}"
-    return WaitStalled(f"{waiter.name}: {words}; {GOES_ON}")
+    return WaitStalled(f"{waiter.name}: {words}; {_fate(waiter)}")
+
+
+def _fate(waiter: Waiter) -> str:
+    if waiter.away:
+        return AWAY
+    return GOES_ON if waiter.tracker.seen else UNSEEN

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from airflow_status_provider.errors import RateLimited
 from airflow_status_provider.protocols.jobs import Tracker
 from airflow_status_provider.protocols.model import Phase, Update
 from airflow_status_provider.waiting import pacing
@@ -53,6 +54,7 @@ class Waiter:
         "_unmoved",
         "again",
         "alive_at",
+        "away",
         "context",
         "deadline",
         "due",
@@ -107,6 +109,8 @@ class Waiter:
         self._ends_at: float | None = None
         # news in a row that brought no other progress
         self._unmoved = 0
+        # whether the service was away since anything changed
+        self.away = False
         # why the last read brought no usable answer, if it did not
         self.troubled = ""
         self._told = told
@@ -120,7 +124,7 @@ class Waiter:
     def settle(self, update: Update, how: str) -> None:
         if not self.future.done():
             if self._room():
-                ending = f"{_news(update)}: it {_ENDED[update.phase]}"
+                ending = f"{news(update)}: it {_ENDED[update.phase]}"
                 self._say(logging.INFO, f"{ending}, {update.message}" if update.message else ending)
             self.future.set_result(Outcome(update, how, time.monotonic()))
 
@@ -150,6 +154,7 @@ class Waiter:
         changed, self._last = now != self._last, now
         self.unchanged = 0 if changed else self.unchanged + 1
         if changed:
+            self.away = False
             self.alive_at = time.monotonic()
         if not changed or update.phase.ended or update.recheck_in is not None or not update.status:
             return
@@ -164,10 +169,11 @@ class Waiter:
                 self._say(logging.WARNING, words)
             self._logged = (update.status, progress)
             estimate = "" if left is None or left < 1.0 else f", about {_span(left)} left"
-            self._say(logging.INFO, _news(update) + estimate)
+            self._say(logging.INFO, news(update) + estimate)
 
     def trouble(self, error: Exception) -> None:
         """Said once an outage, in this wait's own log."""
+        self.away = self.away or not isinstance(error, RateLimited)
         if not self.troubled:
             self.troubled = str(error)
             if not self._room(keep=BURST / 2):
@@ -177,6 +183,9 @@ class Waiter:
     def recovered(self) -> None:
         if self.troubled:
             self.troubled = ""
+            # what nobody could see counts for no stall
+            seen_until = max(self.alive_at, self.listened_at)
+            self.alive_at += time.monotonic() - seen_until
             if self._room(keep=BURST / 2):
                 self._say(logging.INFO, "the service answers again")
 
@@ -227,13 +236,15 @@ _ENDED = {
 }
 
 
-def _news(update: Update) -> str:
+def news(update: Update) -> str:
+    """A status in a line: the service's word, the progress and the counts, as far as they are known."""
     parts = [update.status]
     if update.progress is not None:
         parts.append(f"{update.progress:.0%}")
-    if update.total is not None and update.processed is not None:
+    if update.processed is not None:
         failed = f", {update.failed} failed" if update.failed else ""
-        parts.append(f"({update.processed} of {update.total}{failed})")
+        total = "processed" if update.total is None else f"of {update.total}"
+        parts.append(f"({update.processed} {total}{failed})")
     if update.current:
         parts.append(update.current)
     return " ".join(parts)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 import pytest
 
-from airflow_status_provider.errors import WaitStalled, WaitTimeout
-from airflow_status_provider.protocols.model import Phase
+from airflow_status_provider.errors import AWAY, GOES_ON, UNSEEN, RateLimited, WaitStalled, WaitTimeout
+from airflow_status_provider.protocols.haidy import TASK
+from airflow_status_provider.protocols.model import Phase, Update
+from airflow_status_provider.waiting.polling import _timed_out
+from airflow_status_provider.waiting.waiter import Waiter, news
 from tests.waiting.conftest import Make
 from tests.waiting.world import CASES, SERVICES, result
 
@@ -92,3 +96,45 @@ async def test_a_keepalive_is_no_progress(world: Make) -> None:
     here = await world("tagger-observed", speed=100.0)  # a keepalive every 0.3 s
     with pytest.raises(WaitStalled):
         await result(here.wait(here.add(), poll=0.1, stall_timeout=1.5))
+
+
+async def test_an_outage_counts_for_no_stall(world: Make) -> None:
+    """What nobody could see is no silence of the job: the time before and after an outage counts."""
+    here = await world("tagger-observed")
+    job_id = here.add()
+    waiting = here.wait(job_id, poll=0.1, stall_timeout=1.0)
+    await here.listening()
+    here.server.faults.down = True
+    await asyncio.sleep(1.2)
+    here.server.faults.down = False
+    back = time.monotonic()
+    with pytest.raises(WaitStalled, match="the service was away meanwhile, so whether .* is unknown"):
+        await result(waiting)
+    assert time.monotonic() - back > 0.4
+
+
+async def test_a_job_that_nobody_named_does_not_go_on() -> None:
+    """A wait whose service has never named its job does not say that it goes on."""
+    waiter = Waiter(TASK.tracker("no-such-task"), where="Haidy", interval=1.0, deadline=None)
+    assert str(_timed_out(waiter)).endswith("nothing is known of it; whether there is such a job is unknown")
+
+
+async def test_an_asked_for_pause_is_said() -> None:
+    """Who reads the error knows how long to wait."""
+    assert str(RateLimited("HTTP 429", 300.0)) == "HTTP 429; asked to wait 300 s"
+    assert str(RateLimited("HTTP 429")) == "HTTP 429"
+
+
+def test_what_became_of_the_job_is_said_last() -> None:
+    """A reason goes before it, better knowledge in its place."""
+    for fate in (GOES_ON, AWAY, UNSEEN):
+        error = WaitTimeout(f"not ended; {fate}")
+        assert str(error.because("time is over")) == f"not ended; time is over; {fate}"
+        assert str(error.but("it is cancelled")) == "not ended; it is cancelled"
+
+
+def test_the_last_line_has_counts_without_a_total() -> None:
+    """A late socket's last frame leaves the total out."""
+    update = Update(kind="batch", job_id="j", phase=Phase.PARTIAL, status="completed", processed=9, failed=1)
+    assert news(update) == "completed (9 processed, 1 failed)"
+    assert news(replace(update, total=10)) == "completed (9 of 10, 1 failed)"
