@@ -12,6 +12,7 @@ The tree::
         │   └── NotFound            it knows no such job (yet, any more, or at all)
         ├── RemoteUnavailable       no usable answer: waited out, never blamed on the job
         │   ├── NotSent             the request never reached the service: always safe to repeat
+        │   ├── NoSocketLeft        this process has as many sockets open as it may; status reads go on
         │   └── RateLimited         "later": carries how long the service asked us to wait
         ├── StartUncertain          a start that may or may not have happened; never repeated blindly
         ├── WaitTimeout             the deadline passed and a last read found the job still going

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import itertools
 import logging
@@ -51,6 +52,7 @@ from airflow_status_provider.transport.http import (
     blocking,
 )
 from airflow_status_provider.transport.within import within
+from airflow_status_provider.waiting.loops import forget_closed
 from airflow_status_provider.waiting.wait import account_of
 
 T = TypeVar("T")
@@ -72,10 +74,22 @@ LAST_ANSWER = 3.0
 
 log = logging.getLogger(__name__)
 
-_Fetched = tuple[float, "asyncio.Task[Endpoint]"]
+_Fetched = tuple[float, "Endpoint | asyncio.Task[Endpoint]"]
 _fetched: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str], _Fetched]] = (
     weakref.WeakKeyDictionary()
 )
+
+
+def _keep(
+    fetched: dict[tuple[str, str], _Fetched], key: tuple[str, str], task: asyncio.Task[Endpoint]
+) -> None:
+    """Instead of the task, which would keep its loop alive, what it has brought, if that is of use."""
+    at, found = fetched.get(key, (0.0, None))
+    if found is task:
+        if task.cancelled() or task.exception() is not None:
+            del fetched[key]
+        else:
+            fetched[key] = (at, task.result())
 
 
 def no_cancel(title: str, kind: JobKind) -> str:
@@ -203,17 +217,15 @@ class StatusHook(BaseHook):
 
     async def aendpoint(self, stale: Endpoint | None = None) -> Endpoint:
         """The same on the triggerer's loop: fetched once for many, and anew when ``stale`` was no good."""
+        forget_closed(_fetched)
         fetched = _fetched.setdefault(asyncio.get_running_loop(), {})
         key = (self.service.name, self.conn_id)
-        at, task = fetched.get(key, (0.0, None))
-        if (
-            task is None
-            or time.monotonic() - at > CONNECTION_AGE
-            or (task.done() and (task.cancelled() or task.exception() or task.result() is stale))
-        ):
-            task = asyncio.create_task(self._fetch())
-            fetched[key] = (time.monotonic(), task)
-        return await asyncio.shield(task)
+        at, found = fetched.get(key, (0.0, None))
+        if found is None or found is stale or time.monotonic() - at > CONNECTION_AGE:
+            found = asyncio.create_task(self._fetch())
+            fetched[key] = (time.monotonic(), found)
+            found.add_done_callback(functools.partial(_keep, fetched, key))
+        return found if isinstance(found, Endpoint) else await asyncio.shield(found)
 
     async def _fetch(self) -> Endpoint:
         await asyncio.to_thread(async_line)
@@ -223,7 +235,9 @@ class StatusHook(BaseHook):
             raise self._no_connection() from None
         except Exception as error:
             raise RemoteUnavailable(f"{self.where}: cannot be fetched ({type(error).__name__})") from error
-        return self._understand(connection)
+        # it reads files, and loading TLS authorities would hold the loop for 40 ms
+        endpoint = await asyncio.to_thread(self._understand, connection)
+        return dataclasses.replace(endpoint, fetch=self.aendpoint)
 
     async def _aconnection(self) -> Connection:
         return await BaseHook.aget_connection(self.conn_id)
@@ -240,13 +254,6 @@ class StatusHook(BaseHook):
         metrics.switch_on()  # before anybody can wait there
         if connection.conn_type and connection.conn_type != self.conn_type:
             _warn_of_type(self.where, connection.conn_type, self.conn_type)
-        extra: object = connection.extra_dejson
-        # Airflow logs what is not JSON, and then gives an empty object
-        given = (connection.extra or "").strip() not in ("", "{}", "null")
-        if extra is None:
-            extra = {}
-        if not isinstance(extra, Mapping) or (given and not extra):
-            raise InvalidConnection(f"{self.where}: the extra must be a JSON object")
         return endpoints.build(
             self.service,
             self.conn_id,
@@ -255,8 +262,19 @@ class StatusHook(BaseHook):
             schema=connection.schema,
             login=connection.login,
             password=connection.password,
-            extra=extra,
+            extra=self._extra(connection),
         )
+
+    def _extra(self, connection: Connection) -> Mapping[str, Any]:
+        """The connection's extra, without what a copy from a file or a terminal leaves around a text."""
+        extra: object = connection.extra_dejson
+        # Airflow logs what is not JSON, and then gives an empty object
+        given = (connection.extra or "").strip() not in ("", "{}", "null")
+        if extra is None:
+            extra = {}
+        if not isinstance(extra, Mapping) or (given and not extra):
+            raise InvalidConnection(f"{self.where}: the extra must be a JSON object")
+        return {name: value.strip() if isinstance(value, str) else value for name, value in extra.items()}
 
     # -- talking
 

@@ -40,7 +40,7 @@ class TaggerHook(StatusHook):
 
     def model_api_key(self) -> str:
         """``extra.model_api_key``: the server refuses batches without one."""
-        key = self.connection().extra_dejson.get("model_api_key")
+        key = self._extra(self.connection()).get("model_api_key")
         if not isinstance(key, str) or not key:
             raise InvalidConnection(f"{self.where}: extra.model_api_key is missing; every batch needs it")
         return key

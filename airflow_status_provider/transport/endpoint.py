@@ -7,9 +7,10 @@ import ipaddress
 import json
 import re
 import ssl
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -37,6 +38,8 @@ class Endpoint:
     secrets: tuple[str, ...] = field(repr=False)
     #: whether what crosses the network in clear, or to where only this machine can reach, is accepted
     insecure: bool = False
+    #: the same connection as it is now, where somebody can say
+    fetch: Callable[[], Awaitable[Endpoint]] | None = field(default=None, repr=False)
 
     @cached_property  # one text for all of its waits
     def where(self) -> str:
@@ -72,6 +75,7 @@ def build(
     ``host`` is the server's origin (``http://127.0.0.1:8000``) or a host name with schema and port beside
     it; ``https`` where nothing says otherwise; a path in it replaces the service's own API prefix.
     """
+    login, password = (login or "").strip(), (password or "").strip()
     try:
         origin, base = _locate(service, host, port, schema)
         socket = _websocket(service.socket_base(origin, base))
@@ -81,10 +85,13 @@ def build(
         for url in (base, socket):
             _confidential(url, insecure)
         scheme = service.auth(login or None, password or None, extra)
-        tls = _tls(extra) if base.startswith("https") or socket.startswith("wss") else None
+        secure = base.startswith("https") or socket.startswith("wss")
+        tls, files = _tls(extra) if secure else (None, "")
     except InvalidConnection as error:
         raise error.at(f"{service.title} (connection {conn_id!r})") from None
-    told = json.dumps([service.name, base, socket, login, password, dict(extra)], sort_keys=True, default=str)
+    told = json.dumps(
+        [service.name, base, socket, login, password, dict(extra), files], sort_keys=True, default=str
+    )
     digest = hashlib.sha256(told.encode()).hexdigest()
     secret = {name: value for name, value in extra.items() if name not in PUBLIC_EXTRA}
     secrets = tuple(_texts([password, secret]))
@@ -183,16 +190,54 @@ def _text(extra: Mapping[str, Any], name: str) -> str | None:
     return value or None
 
 
-def _tls(extra: Mapping[str, Any]) -> ssl.SSLContext:
-    """Verified by default; ``ca_file`` for a private authority, ``client_cert`` (and ``client_key``)."""
+def _tls(extra: Mapping[str, Any]) -> tuple[ssl.SSLContext, str]:
+    """Verified by default; ``ca_file`` for a private authority, ``client_cert`` (and ``client_key``).
+
+    With it comes a digest of what the files hold: a certificate that was renewed in place is another one.
+    """
     certificate, key = _text(extra, "client_cert"), _text(extra, "client_key")
     if key and not certificate:
         raise InvalidConnection("extra.client_key is of no use without extra.client_cert")
+    files = (_text(extra, "ca_file"), certificate, key)
     try:
-        context = ssl.create_default_context(cafile=_text(extra, "ca_file"))
-        if certificate:
-            # a pass phrase, even if it is wrong, keeps OpenSSL from asking a terminal for one
-            context.load_cert_chain(certificate, key, password="")
+        digest = _contents(files)
+        context = _contexts.get((digest, files))
+        while context is None:
+            context = _context(*files)
+            found = _contents(files)
+            if found != digest:  # replaced meanwhile
+                digest, context = found, None
     except (OSError, ValueError) as error:  # an SSLError is an OSError; a path with a NUL is a ValueError
         raise InvalidConnection(f"the TLS files in the extra cannot be used: {error}") from None
+    while len(_contexts) >= MOST_CONTEXTS:
+        _contexts.pop(next(iter(_contexts)), None)
+    _contexts[digest, files] = context
+    return context, digest
+
+
+_Files = tuple[str | None, str | None, str | None]
+#: loading the authorities takes 40 ms
+_contexts: dict[tuple[str, _Files], ssl.SSLContext] = {}
+MOST_CONTEXTS = 64
+
+
+def _context(ca_file: str | None, certificate: str | None, key: str | None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=ca_file)
+    if certificate:
+        # a pass phrase, even if it is wrong, keeps OpenSSL from asking a terminal for one
+        context.load_cert_chain(certificate, key, password="")
     return context
+
+
+def _contents(files: _Files) -> str:
+    """A digest of what the files hold. The system's authorities are many: their date and size must do."""
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(hashlib.sha256(Path(path).read_bytes()).digest() if path else b"-")
+    if not files[0]:
+        paths = ssl.get_default_verify_paths()
+        for path in (paths.cafile, paths.capath):
+            if path and (at := Path(path)).exists():
+                status = at.stat()
+                digest.update(f"{path} {status.st_mtime_ns} {status.st_size}".encode())
+    return digest.hexdigest()

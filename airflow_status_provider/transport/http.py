@@ -189,6 +189,8 @@ class Client:
         self._tokens: Tokens | None = None
         self._redact = endpoint.discretion(())
         self._worked = False
+        #: whether the last request brought no answer
+        self.unreachable = False
         self._signing_in = asyncio.Lock()
         self._tries = 0
         self._failures = 0
@@ -290,7 +292,9 @@ class Client:
     async def _read(self, request: Request, url: str, headers: Mapping[str, str]) -> Response:
         try:
             answer = await self._line.send(request, url, headers)
+            self.unreachable = False
         except RemoteUnavailable as error:
+            self.unreachable = True
             # a proxy may quote as well as a service, and a library's own error more than its words
             error.args = (self._redact.text(str(error)),)
             raise error from None

@@ -61,7 +61,7 @@ from airflow_status_provider.transport.backoff import full_jitter
 from airflow_status_provider.transport.endpoint import Endpoint
 from airflow_status_provider.triggers import first_call, kill, progress
 from airflow_status_provider.waiting.wait import wait
-from airflow_status_provider.waiting.waiter import Outcome
+from airflow_status_provider.waiting.waiter import ConnectionChanged, Outcome
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -348,6 +348,8 @@ class StatusTrigger(BaseTrigger):
                 except TypeError as error:
                     words = f"the trigger's options do not fit a {self.kind.noun}: {error}"
                     raise InvalidInput(words) from None
+                except ConnectionChanged as changed:
+                    endpoint = changed.endpoint
                 except AuthenticationFailed as error:
                     fresh = await self._endpoint(stale=endpoint)
                     # a secrets backend may issue other credentials at each read

@@ -9,12 +9,14 @@ one.
 from __future__ import annotations
 
 import asyncio
+import functools
+import logging
 import weakref
-from collections.abc import Callable, Collection, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from airflow_status_provider.errors import AuthenticationFailed
+from airflow_status_provider.errors import AuthenticationFailed, StatusProviderError
 from airflow_status_provider.protocols.model import Update
 from airflow_status_provider.transport.endpoint import Endpoint
 from airflow_status_provider.transport.http import asynchronous
@@ -22,13 +24,18 @@ from airflow_status_provider.transport.load import load_of
 from airflow_status_provider.waiting.counts import Reports, counts_of
 from airflow_status_provider.waiting.deadlines import Deadlines
 from airflow_status_provider.waiting.delivery import Delivery, delivery_of
+from airflow_status_provider.waiting.loops import forget_closed
 from airflow_status_provider.waiting.pacing import herd
 from airflow_status_provider.waiting.polling import Poller
 from airflow_status_provider.waiting.stream import Stream
 from airflow_status_provider.waiting.topics import SLICE, Topics
-from airflow_status_provider.waiting.waiter import Waiter
+from airflow_status_provider.waiting.waiter import ConnectionChanged, Waiter
+
+log = logging.getLogger("airflow_status_provider.waiting")
 
 LINGER = 5.0
+#: seconds between looks at the connection of a service that cannot be reached
+LOOK_AGAIN = 60.0
 #: seconds after which a task that was just being cancelled is looked at again
 RECHECK = 0.1
 
@@ -39,6 +46,7 @@ _accounts: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Accoun
 
 def account_of(endpoint: Endpoint) -> Account:
     """The running loop's account for this endpoint."""
+    forget_closed(_accounts)
     accounts = _accounts.setdefault(asyncio.get_running_loop(), {})
     account = accounts.get(endpoint.digest)
     if account is None:
@@ -71,6 +79,8 @@ class Account:
         self._left = asyncio.Event()
         self._spawn(self._poller.run())
         self._spawn(self._keep())
+        if endpoint.fetch is not None:
+            self._spawn(self._follow(endpoint.fetch))
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -219,6 +229,21 @@ class Account:
         finally:
             await self._close()
 
+    async def _follow(self, fetch: Callable[[], Awaitable[Endpoint]]) -> None:
+        """While the service cannot be reached, see whether its connection has changed, and change over."""
+        while True:
+            await asyncio.sleep(LOOK_AGAIN)
+            closed = any(not stream.is_open.is_set() for stream, _ in self._streams.values())
+            if not (closed or self.client.unreachable):
+                continue
+            with suppress(StatusProviderError, TimeoutError):
+                async with asyncio.timeout(LOOK_AGAIN):
+                    found = await fetch()
+                if found.digest != self.endpoint.digest:
+                    log.warning("%s: the connection has changed; changing over to it", self.endpoint.where)
+                    self._fail_all(functools.partial(_changed, found))
+                    return
+
     def _evict(self) -> None:
         """Leave the registry: whoever comes now gets an account of his own."""
         accounts = _accounts.get(asyncio.get_running_loop(), {})
@@ -236,6 +261,10 @@ class Account:
         finally:
             self._reports.close()
             await self.client.close()
+
+
+def _changed(endpoint: Endpoint, _: Waiter) -> ConnectionChanged:
+    return ConnectionChanged(endpoint)
 
 
 async def _in_slices(crowd: tuple[Waiter, ...], act: Callable[[Waiter], None]) -> None:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from airflow_status_provider.errors import RateLimited
 from airflow_status_provider.protocols.jobs import Tracker
 from airflow_status_provider.protocols.model import Phase, Update
+from airflow_status_provider.transport.endpoint import Endpoint
 from airflow_status_provider.waiting import pacing
 from airflow_status_provider.waiting.quota import BURST, Quotas
 
@@ -32,6 +33,14 @@ class News(NamedTuple):
     update: Update
     how: str
     left: float | None
+
+
+class ConnectionChanged(Exception):
+    """The service cannot be reached, and its connection leads elsewhere by now."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        super().__init__()
+        self.endpoint = endpoint
 
 
 class Outcome(NamedTuple):

@@ -37,6 +37,7 @@ from airflow_status_provider.protocols.model import Event, Phase, Update, clean_
 from airflow_status_provider.transport.backoff import full_jitter
 from airflow_status_provider.transport.endpoint import Endpoint
 from airflow_status_provider.waiting.wait import wait, watch
+from airflow_status_provider.waiting.waiter import ConnectionChanged
 
 DEFAULT_POLL_INTERVAL = 10.0
 #: seconds between looks at a connection that somebody has to mend; and until it is tried again unmended
@@ -96,6 +97,8 @@ class Watcher(BaseEventTrigger):
                     async for payload in events:
                         failures, refused, self._complaint = 0, None, ""
                         yield TriggerEvent(payload)
+            except ConnectionChanged:
+                continue
             except RemoteUnavailable as error:
                 self._complain(str(error))
             except StatusProviderError as error:

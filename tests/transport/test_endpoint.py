@@ -187,7 +187,7 @@ def test_the_socket_may_live_elsewhere(service: Service, given: str, socket: str
         (areal.SERVICE, {"extra": {"allow_insecure": 1}}, "extra.allow_insecure must be true or false"),
         (areal.SERVICE, {"login": "alice", "password": None}, "the password is missing"),
         (areal.SERVICE, {"password": ""}, "the password is missing"),
-        (areal.SERVICE, {"password": f"{SECRET}\n"}, "no header may hold"),
+        (areal.SERVICE, {"password": f"{SECRET}\n{SECRET}"}, "no header may hold"),
         (tagger.SERVICE, {"password": None}, "the password is missing"),
         (organizer.SERVICE, {"password": None}, "the password is missing"),
         (haidy.SERVICE, {"password": None}, "the API token is missing"),
