@@ -56,14 +56,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller numbers, no files")
     quick = parser.parse_args().quick
+    long = {"interval": 600.0, "seconds": 0.0}
     sizes = [100, 1000] if quick else [100, 300, 1000, 3000, 10000]
     many = sizes[-1]
-    found = [measure(case, n) for n in sizes for case in ("push-floor", "push-idle", "push-ours")]
+    found = [measure(case, n, **long) for n in sizes for case in ("push-floor", "push-idle", "push-ours")]
     found.append(measure("push-socket-each", 1000))
     polls = {"interval": 2.0, "seconds": 5.0 if quick else 20.0}
     found += [measure(f"poll-{who}", 1000, **polls) for who in ("floor", "ours", "httpx", "http-provider")]
     if not quick:
         found += [measure(f"poll-{who}", 10000, interval=10.0, seconds=30.0) for who in ("floor", "ours")]
+    # as users have them, at the default interval: one upload session, a quiet socket, waits that come and go, noise
+    usual: dict[str, float] = {"interval": 5.0, "seconds": 0.0}
+    found += [measure(case, n, **usual, news=1) for n in (1000, many) for case in ("push-floor", "push-ours")]
+    found += [measure("push-ours", many, interval=5.0, seconds=20.0)]
+    found += [measure("churn-ours", 1000, interval=5.0, seconds=20.0)]
+    found += [measure(f"noisy-{who}", 1000, **usual, rate=100.0) for who in ("poller", "ours")]
     limited = {"interval": 5.0, "limit": 20.0}
     found += [measure("budget-ours", 100 if quick else 1000, **limited, dated=dated) for dated in (0, 1)]
     where = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
@@ -75,12 +82,39 @@ def main() -> int:
         curves.draw(found, DOCS)
         # in virtual time, and so in a process of its own
         print(flush=True)
-        for simulated in ("pacing", "refusals"):
+        for simulated in ("pacing", "refusals", "quiet"):
             subprocess.run([sys.executable, "-m", f"benchmarks.{simulated}", str(DOCS)], check=True)
     return 0
 
 
+def scenes(found: list[dict[str, Any]]) -> None:
+    """The rows of jobs as users have them."""
+    floors = {row["n"]: row for row in found if row["case"] == "push-floor" and row.get("news")}
+    for row in found:
+        n, case = row["n"], row["case"]
+        if case == "push-ours" and row.get("news"):
+            ratio = row["cpu_ms_per_end"] / floors[n]["cpu_ms_per_end"]
+            print(
+                f"one session, {n} documents: {ratio:.2f}x the floor, p99 {row['latency_ms']['p99']:.2f} ms"
+            )
+        elif case == "push-ours" and "reads_per_second" in row:
+            reads, p99 = row["reads_per_second"], row["latency_ms"]["p99"]
+            print(
+                f"quiet, {n} waits: {reads:.0f} reads a second, {row['core']:.1%} of a core; then p99 {p99:.2f} ms"
+            )
+        elif case == "churn-ours":
+            print(
+                f"coming and going: {row['cpu_ms_per_guest']:.2f} ms CPU a wait, grown {row['grown_kib']:.0f} KiB"
+            )
+        elif case.startswith("noisy"):
+            failed = f", {row['failed']} failed" if "failed" in row else ""
+            median, seconds = row["latency_ms"]["p50"] / 1000, row["seconds_in_all"]
+            print(f"{case}, {n} waits: all after {seconds:.1f} s, median {median:.1f} s{failed}")
+
+
 def table(found: list[dict[str, Any]], many: int) -> None:
+    scenes(found)
+    found = [row for row in found if not row.get("news") and "reads_per_second" not in row]
     at = {(row["case"], row["n"]): row for row in found}
     print(
         f"{'push':22} {'N':>6} {'CPU ms/end':>10} {'x floor':>8} {'p99 ms':>8} {'KiB/wait':>9} {'sockets':>8}"

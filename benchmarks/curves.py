@@ -90,6 +90,24 @@ def draw_refusals(found: list[dict[str, Any]], where: Path) -> None:
     figure.savefig(where / "refusals.svg", metadata={"Date": None})
 
 
+def draw_quiet(rows: list[dict[str, Any]], chosen: float, where: Path) -> None:
+    """Seconds until a mute socket is found out, against the samples that it takes."""
+    pyplot = _pyplot()
+    figure, axis = pyplot.subplots(figsize=(6, 3.6))
+    rates = [row["rate"] for row in rows]
+    for name, mark in (("second", "o"), ("minute", "s")):
+        axis.plot(rates, [row[name][0] for row in rows], f"{mark}-", label=f"one end a {name}")
+        axis.plot(rates, [row[name][1] for row in rows], f"{mark}:", alpha=0.6)
+    axis.axvline(chosen, color="gray", lw=0.8)
+    axis.set(
+        xscale="log", yscale="log", xlabel="status reads a second", ylabel="s until found out (dotted: p95)"
+    )
+    axis.grid(alpha=0.3)
+    axis.legend()
+    figure.tight_layout()
+    figure.savefig(where / "quiet.svg", metadata={"Date": None})
+
+
 def draw_sizes(carried: Mapping[int, int], where: Path) -> None:
     """The model as lines; ``carried``, by waits at once, is what one triggerer carried in the simulation."""
     pyplot = _pyplot()
