@@ -15,8 +15,8 @@ from airflow_status_provider.protocols.jobs import JobKind
 from airflow_status_provider.protocols.model import Conversation, Update
 from airflow_status_provider.results import TaggerBatch, TaggerDocument
 from airflow_status_provider.transport.backoff import full_jitter
-from airflow_status_provider.transport.endpoint import Endpoint
 from airflow_status_provider.transport.http import Client, asynchronous
+from airflow_status_provider.waiting.wait import account_of
 
 CATCHUP_TIMEOUT = 30.0
 
@@ -77,25 +77,32 @@ class TaggerHook(StatusHook):
     def get_result(self, job_id: str, *, kind: JobKind | None = None, **options: Any) -> TaggerBatch:
         """Counts by REST; the documents' tags, which no REST endpoint has, from the socket's catchup."""
         update = self.get_status(job_id, **options)
-        return self._batch(update, asyncio.run(self._documents(job_id)))
+        return self._batch(update, asyncio.run(self._documents_alone(job_id)))
 
     async def aget_result(self, job_id: str, *, kind: JobKind | None = None, **options: Any) -> TaggerBatch:
         update = await self.aget_status(job_id, **options)
-        return self._batch(update, await self._documents(job_id))
+        account = account_of(await self.aendpoint())
+        with account.in_use():  # the client of the account's waits has signed in already
+            return self._batch(update, await self._documents(job_id, account.client))
 
     def _batch(self, update: Update, documents: list[TaggerDocument] | None) -> TaggerBatch:
         batch: TaggerBatch = self.kind.xcom(replace(update, result=documents))
         return batch
 
-    async def _documents(self, job_id: str) -> list[TaggerDocument] | None:
-        endpoint = self._endpoint or await self.aendpoint()
-        client = asynchronous(endpoint)
+    async def _documents_alone(self, job_id: str) -> list[TaggerDocument] | None:
+        client = asynchronous(self.endpoint())
+        try:
+            return await self._documents(job_id, client)
+        finally:
+            await client.close()
+
+    async def _documents(self, job_id: str, client: Client) -> list[TaggerDocument] | None:
         trouble: Exception | None = None
         try:
             async with asyncio.timeout(CATCHUP_TIMEOUT):
                 for attempt in itertools.count(1):
                     try:
-                        return await self._catchup(endpoint, client, job_id)
+                        return await self._catchup(client, job_id)
                     except (RemoteUnavailable, TimeoutError) as error:
                         trouble = error
                     await asyncio.sleep(full_jitter(attempt))
@@ -103,18 +110,16 @@ class TaggerHook(StatusHook):
             trouble = error
         except TimeoutError:
             pass
-        finally:
-            await client.close()
         why = str(trouble or "") or "no answer in time"
         self.log.warning("%s: the documents' tags could not be fetched (%s)", self.describe(job_id), why)
         return None
 
-    async def _catchup(self, endpoint: Endpoint, client: Client, job_id: str) -> list[TaggerDocument]:
+    async def _catchup(self, client: Client, job_id: str) -> list[TaggerDocument]:
         from airflow_status_provider.transport.ws import open_socket
 
         async with asyncio.timeout(CATCHUP_TIMEOUT / 3):
             tokens = await client.tokens()
-            async with open_socket(endpoint, tagger.BatchStream(), tokens, job_id, "") as socket:
+            async with open_socket(client.endpoint, tagger.BatchStream(), tokens, job_id, "") as socket:
                 while True:
                     documents = tagger.read_catchup([await socket.receive()], job_id)
                     if documents is not None:
