@@ -22,7 +22,7 @@ import itertools
 import time
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Any, ClassVar, NoReturn
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
@@ -199,17 +199,23 @@ class StreamEventTrigger(Watcher):
                 if held is not None and time.monotonic() >= free_at:
                     yield held
                     held, free_at = None, time.monotonic() + SPACE
-                with suppress(TimeoutError):
+                try:
                     async with asyncio.timeout(None if held is None else free_at - time.monotonic()):
                         event = await watching.next()
-                    if all(getattr(event, field) in words for field, words in wanted.items()):
-                        if compat.runs_per_event():
-                            yield self._payload(event)
-                            continue
-                        if held is not None:
-                            yield held
-                            free_at = time.monotonic() + SPACE
-                        held = self._payload(event)
+                except TimeoutError:
+                    continue
+                except Exception:
+                    if held is not None:  # it was received: what comes after it does not matter
+                        yield held
+                    raise
+                if all(getattr(event, field) in words for field, words in wanted.items()):
+                    if compat.runs_per_event():
+                        yield self._payload(event)
+                        continue
+                    if held is not None:
+                        yield held
+                        free_at = time.monotonic() + SPACE
+                    held = self._payload(event)
 
 
 class EndEventTrigger(Watcher):
