@@ -109,16 +109,16 @@ SOCKETS = {
     },
     "tagger_02_cancel": {
         "live": ["running processing 0% 0/0/6", "running processing 17%", "cancelled cancelled 1/0/-"],
-        "after-cancel": ["ask cancelled", "cancelled cancelled 1/0/-"],
+        "after-cancel": ["ask cancelled -/-/6", "cancelled cancelled 1/0/-"],
     },
     "tagger_03_auth": {
         "bad-token": ["-"],
         "no-token": ["-"],
         "bad-query-good-header": ["-"],
-        "header-only": ["ask completed", "succeeded completed 1/0/-"],
+        "header-only": ["ask completed -/-/1", "succeeded completed 1/0/-"],
         "expired": ["-"],
-        "ghost-user": ["ask completed", "succeeded completed 1/0/-"],
-        "bob": ["ask completed", "succeeded completed 1/0/-"],
+        "ghost-user": ["ask completed -/-/1", "succeeded completed 1/0/-"],
+        "bob": ["ask completed -/-/1", "succeeded completed 1/0/-"],
     },
     "tagger_04_reconnect_midjob": {
         "first": ["running processing 0% 0/0/5", "running processing 20%"],
@@ -130,13 +130,13 @@ SOCKETS = {
         ],
     },
     "tagger_05_after_completion": {
-        "after": ["ask completed", "partial completed 1/1/-"],
-        "after-failed": ["ask failed", "failed failed 1/1/-"],
+        "after": ["ask completed -/-/2", "partial completed 1/1/-"],
+        "after-failed": ["ask failed -/-/2", "failed failed 1/1/-"],
     },
     "tagger_06_unknown_job": {"unknown": ["ask", "ask", "ask"], "unknown-after-cancel": ["ask"]},
     "tagger_08_document_errors": {
         "live": ["running processing 0% 0/0/11", *ROWS_OF_08, "partial completed 2/9/11"],
-        "after": ["ask completed", "partial completed 2/9/-"],
+        "after": ["ask completed -/-/11", "partial completed 2/9/-"],
     },
     "tagger_14_observe_before_start_client_job_id": {
         "early": [
@@ -414,7 +414,7 @@ def replay(recording: str, job_id: str, ways: str) -> Iterator[tuple[str, Update
             "tagger_03_auth",
             "4e03e441-30e6-4c20-abe2-34334941c795",
             "frames",
-            ["ask completed", "succeeded completed 1/0/-"],
+            ["ask completed -/-/1", "succeeded completed 1/0/1"],
         ),
         (
             "tagger_04_reconnect_midjob",
@@ -435,7 +435,7 @@ def replay(recording: str, job_id: str, ways: str) -> Iterator[tuple[str, Update
             "tagger_05_after_completion",
             "2f069bd8-eb38-4153-836d-66893fa433fa",
             "frames",
-            ["ask completed", "partial completed 1/1/-"],
+            ["ask completed -/-/2", "partial completed 1/1/2"],
         ),
         (
             "tagger_05_after_completion",
