@@ -104,4 +104,4 @@ def test_an_error_says_where(error: StatusProviderError, kept: dict[str, object]
 def test_an_error_can_cross_processes() -> None:
     """An error survives pickling, with what it carries."""
     again = pickle.loads(pickle.dumps(RateLimited("later", 7.0)))  # noqa: S301 - our own bytes
-    assert (str(again), again.retry_after) == ("later", 7.0)
+    assert (str(again), again.retry_after) == ("later; asked to wait 7 s", 7.0)
