@@ -129,7 +129,9 @@ def test_a_form_says_what_goes_where(conn_type: str) -> None:
 
 def test_a_form_has_a_field_for_every_extra() -> None:
     """Whatever the code reads from the extra has a field, and no field is idle."""
-    read = re.compile(r'(?:_text|_flag)\(extra, "(\w+)"\)|extra(?:_dejson)?\.get\("(\w+)"\)')
+    read = re.compile(
+        r'(?:_text|_flag)\(extra, "(\w+)"\)|(?:extra(?:_dejson)?|_extra\(\S+\))\.get\("(\w+)"\)'
+    )
     root = Path(airflow_status_provider.__file__).parent
     found = {
         name

@@ -185,8 +185,8 @@ def test_a_batchs_documents(status_simulator: SimulatorThread, tmp_path: Path) -
 def test_a_batch_with_failures_inside(
     way: dict[str, Any], fail_on_partial: bool, status_simulator: SimulatorThread
 ) -> None:
-    """All documents failed is ``completed`` to the service and ``partial`` here; or a failure, if told so."""
-    documents = [{"file_path": "https://files.example/missing.pdf"}]
+    """A failed document is ``completed`` to the service and ``partial`` here; or a failure, where that is asked."""
+    documents = [{"file_path": f"https://files.example/{name}.pdf"} for name in ("found", "missing")]
     task = Task(
         TAGGER.operator, documents=documents, poll_interval=0.05, fail_on_partial=fail_on_partial, **way
     )
@@ -199,10 +199,10 @@ def test_a_batch_with_failures_inside(
     assert (result["phase"], result["status"], result["processed"], result["failed"]) == (
         "partial",
         "completed",
-        0,
+        1,
         1,
     )
-    assert "404" in result["documents"][0]["error"]
+    assert "404" in result["documents"][1]["error"]
 
 
 @pytest.mark.parametrize("way", ways.values(), ids=list(ways))
