@@ -52,7 +52,7 @@ demo: $(STAMP)
 demo-cluster: cluster-venv
 	@$(BIN)/python -m tools.cluster $(ARGS)
 
-# Tests that share something, such as one Airflow, are a group (xdist_group) and run in one of the processes.
+# tests/system shares one Airflow and runs in one of the processes (tests/conftest.py).
 # The supervisor ends all that the run has started, however it ends.
 PYTEST := $(BIN)/python -m tools.supervise $(BIN)/python -m pytest -n 4 --dist loadgroup
 

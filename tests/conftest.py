@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from typing import Any
 
 import hypothesis
 import pytest
@@ -34,12 +35,21 @@ def nothing_logged_so_far() -> None:
     waiter.quotas = quota.Quotas()
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share the one Airflow run in one process."""
-    for item in items:
-        if "airflow_stack" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("airflow"))
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """tests/system shares one Airflow, so it runs in one process; every other test runs in any.
+
+    The mark ``xdist_group`` would say that, but pytest-xdist 3.8 does not find it with pytest 9.2.
+    """
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadGroupScheduling
+
+    class Scheduling(LoadGroupScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "airflow" if nodeid.startswith("tests/system/") else nodeid
+
+    return Scheduling(config, log)
 
 
 def pytest_unconfigure() -> None:

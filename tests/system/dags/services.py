@@ -96,7 +96,7 @@ with DAG("unhappy", schedule=None, catchup=False, default_args={"timeout": 120, 
     TaggerBatchOperator(task_id="partial", documents=ROWS, fail_on_partial=True)
     HaidyTaskSensor(task_id="unknown", haidy_task_id="../no such\ntask")
     TaggerBatchSensor(task_id="unknown_batch", job_id="a/../b")
-    OrganizerJobSensor(task_id="late", job_id=given("endless"), timeout=3, retries=2)
+    OrganizerJobSensor(task_id="late", job_id=given("endless"), timeout=10, retries=2)
     OrganizerJobSensor(task_id="no_connection", job_id="1", organizer_conn_id="nowhere")
 
 with DAG("killed", schedule=None, catchup=False, default_args={"timeout": 300, "poll_interval": 1}):
