@@ -13,7 +13,7 @@ LARGEST = 2**63 - 1
 LONGEST_WORD = 100
 #: values in one text of JSON, counted where it is longer than this: the parser holds the interpreter's lock
 #: for all of them, and each takes many times its length in memory
-MOST_VALUES = 2**18
+MOST_VALUES = 2**19
 DENSE = 2**16
 #: bytes of JSON that is worth mending: that is slow, and what waits shares a loop with others
 MENDABLE = 2**18
