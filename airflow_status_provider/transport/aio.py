@@ -28,7 +28,7 @@ T = TypeVar("T")
 #: more than an account ever reads at once, last reads among them
 MAX_CONNECTIONS = 100
 #: seconds that one piece of an answer that was asked for may take
-ANSWER_TIME = 0.0002
+ANSWER_TIME = 0.00005
 #: errors whose words quote no address and no answer; a ServerDisconnectedError's may be a whole head of one
 _large = ThreadPoolExecutor(1, "large-answers")
 _HARMLESS = (aiohttp.ClientOSError, aiohttp.ClientPayloadError)
