@@ -131,14 +131,14 @@ class WaitTimeout(StatusProviderError):
     def because(self, words: str) -> Self:
         """The same, saying why, before what became of the remote job."""
         changed = copy.copy(self)
-        told, fate = self._parts()
-        changed.args = (f"{told}; {words}{fate}",)
+        message, fate = self._parts()
+        changed.args = (f"{message}; {words}{fate}",)
         return changed
 
     def _parts(self) -> tuple[str, str]:
-        told = str(self)
-        fate = next((f"; {fate}" for fate in _FATES if told.endswith(f"; {fate}")), "")
-        return told.removesuffix(fate), fate
+        message = str(self)
+        fate = next((f"; {fate}" for fate in _FATES if message.endswith(f"; {fate}")), "")
+        return message.removesuffix(fate), fate
 
 
 class WaitStalled(WaitTimeout):

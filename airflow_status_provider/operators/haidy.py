@@ -58,7 +58,7 @@ class HaidyTranscribeOperator(HaidyOperator):
     :param patient_context_id: the patient context, if there is one.
     :param haidy_conn_id: the Airflow connection.
     :param failure_details: keep what the service says of a task that failed (health data) as the XCom
-        ``failure``, in the shape of a result. Otherwise only its code is told, in the error.
+        ``failure``, in the shape of a result. Otherwise the error shows only its code.
     """
 
     template_fields: Sequence[str] = (
@@ -122,7 +122,7 @@ class HaidyStructureOperator(HaidyOperator):
     :param output_format: ``patient`` (HolisticPatient), ``fhir`` (an R4B bundle) or ``text``.
     :param haidy_conn_id: the Airflow connection.
     :param failure_details: keep what the service says of a task that failed (health data) as the XCom
-        ``failure``, in the shape of a result. Otherwise only its code is told, in the error.
+        ``failure``, in the shape of a result. Otherwise the error shows only its code.
     """
 
     template_fields: Sequence[str] = ("records", "output_format", "haidy_conn_id")

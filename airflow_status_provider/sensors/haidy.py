@@ -21,7 +21,7 @@ class HaidyTaskSensor(StatusSensor):
     :param haidy_task_id: the task, which the service calls ``task_id``.
     :param haidy_conn_id: the Airflow connection.
     :param failure_details: keep what the service says of a task that failed (health data) as the XCom
-        ``failure``, in the shape of a result. Otherwise only its code is told, in the error.
+        ``failure``, in the shape of a result. Otherwise the error shows only its code.
     """
 
     template_fields: Sequence[str] = ("haidy_task_id", "haidy_conn_id")
