@@ -111,6 +111,11 @@ RESCHEDULES = RETRY_POLICIES and hasattr(airflow_sdk.RetryAction, "RESCHEDULE")
 #: store outlives every clear, so a kept record says nothing of what the user wants
 CLEARS_DISCARD_STATE = RELEASE >= (3, 4)
 
+#: 3.4: a task may resume as soon as it has deferred. Before, the scheduler fails a task that is queued again
+#: when its worker's report of the deferral arrives. It decides that in the middle of a method of its own, and
+#: a triggerer, which has to know, can ask neither of them.
+RESUMES_AT_ONCE = RELEASE >= (3, 4)
+
 
 def reschedule(delay: timedelta | None, within: timedelta, reason: str) -> RetryDecision:
     """Where ``RESCHEDULES``: the decision to run a task again without using a try."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A trigger that does nothing, and a task that waits with it: what Airflow itself costs."""
+"""Triggers that do nothing, and tasks that wait with them: what Airflow itself costs, and does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow.sdk import BaseOperator
-from airflow.triggers.base import BaseTrigger, TaskSuccessEvent
+from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
 _over: dict[str, asyncio.Event] = {}
 _watchers: set[asyncio.Task[None]] = set()
@@ -51,3 +51,25 @@ class IdleSensor(BaseOperator):
 
     def execute_complete(self, context: Any, event: Any = None) -> None:
         raise AssertionError("nothing resumes it")
+
+
+class AtOnceTrigger(BaseTrigger):
+    """Resumes its task as soon as it runs."""
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return "benchmarks.idle.AtOnceTrigger", {}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        yield TriggerEvent(None)
+
+
+class AtOnceOperator(BaseOperator):
+    def __init__(self, *, number: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.number = number
+
+    def execute(self, context: Any) -> None:
+        self.defer(trigger=AtOnceTrigger(), method_name="execute_complete", timeout=timedelta(hours=1))  # type: ignore[no-untyped-call]
+
+    def execute_complete(self, context: Any, event: Any = None) -> None:
+        """Nothing is left to do."""

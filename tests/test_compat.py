@@ -66,6 +66,16 @@ def test_the_release_that_retries_what_failed_from_its_trigger(
     assert on(version, monkeypatch)[0]["RETRIES_FROM_TRIGGER"] is retried
 
 
+@pytest.mark.parametrize(
+    ("version", "at_once"), [("3.1.8", False), ("3.3.2", False), ("3.4.0b2", True), ("3.4.0", True)]
+)
+def test_the_release_on_which_a_task_may_resume_at_once(
+    version: str, at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before Airflow 3.4 the scheduler fails some tasks that resume before their worker has reported."""
+    assert on(version, monkeypatch)[0]["RESUMES_AT_ONCE"] is at_once
+
+
 def test_a_region_is_found_where_there_is_one() -> None:
     """A looped or mapped task of Airflow 3.4 has a region; a plain one has none, or a region of zeros."""
     region = uuid.uuid4()

@@ -113,44 +113,51 @@ class Cluster:
                 self.stack.spawn(name)
 
 
+def celery(running: ExitStack) -> tuple[dict[str, str], PostgreSQL | None, Redis | None]:
+    """The settings of an Airflow with PostgreSQL and Celery, and the servers that were started for it until
+    the end of ``running``: none where somebody else's are used."""
+    database_url, broker_url = os.environ.get("POSTGRES_URL", ""), os.environ.get("REDIS_URL", "")
+    # both are looked for before one is started
+    database = None if database_url else PostgreSQL()
+    broker = None if broker_url else Redis()
+    prefix = ""
+    if database:
+        database_url = running.enter_context(database).url
+    else:
+        database_url = running.enter_context(scratch_database(database_url))
+    if broker:
+        broker_url = running.enter_context(broker).url
+    else:
+        prefix = running.enter_context(scratch_keys(broker_url))
+    settings = {
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database_url.replace("postgresql:", "postgresql+psycopg2:"),
+        "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
+        "AIRFLOW__CELERY__BROKER_URL": broker_url,
+        "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__GLOBAL_KEYPREFIX": prefix,
+        "AIRFLOW__CELERY__WORKER_CONCURRENCY": str(WORKER_SLOTS),
+        "AIRFLOW__CORE__HOSTNAME_CALLABLE": f"{hostname.__module__}.{hostname.__name__}",
+        "PYTHONPATH": str(REPOSITORY),
+        "C_FORCE_ROOT": "1",
+    }
+    return settings, database, broker
+
+
 @contextlib.contextmanager
 def cluster(
     say: Clock, *, home: Path | None = None, env: Mapping[str, str] | None = None
 ) -> Iterator[Cluster]:
     """A running cluster, with the simulator behind its connections."""
     with ExitStack() as running:
-        database_url, broker_url = os.environ.get("POSTGRES_URL", ""), os.environ.get("REDIS_URL", "")
-        # both are looked for before one is started
-        database = None if database_url else PostgreSQL()
-        broker = None if broker_url else Redis()
-        prefix = ""
-        if database:
-            database_url = running.enter_context(database).url
-        else:
-            database_url = running.enter_context(scratch_database(database_url))
-        if broker:
-            broker_url = running.enter_context(broker).url
-        else:
-            prefix = running.enter_context(scratch_keys(broker_url))
+        settings, database, broker = celery(running)
         say("PostgreSQL and Redis are up")
         simulator = running.enter_context(SimulatorThread())
         bundle = "airflow.dag_processing.bundles.local.LocalDagBundle"
         folders = {"dags-folder": {}, "cluster": {"path": str(Path(__file__).parent / "dags_cluster")}}
-        settings = {
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database_url.replace(
-                "postgresql:", "postgresql+psycopg2:"
-            ),
-            "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
-            "AIRFLOW__CELERY__BROKER_URL": broker_url,
-            "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__GLOBAL_KEYPREFIX": prefix,
-            "AIRFLOW__CELERY__WORKER_CONCURRENCY": str(WORKER_SLOTS),
+        settings |= {
             "AIRFLOW__CORE__MAX_MAP_LENGTH": "100000",
-            "AIRFLOW__CORE__HOSTNAME_CALLABLE": f"{hostname.__module__}.{hostname.__name__}",
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(
                 [{"name": name, "classpath": bundle, "kwargs": given} for name, given in folders.items()]
             ),
-            "PYTHONPATH": str(REPOSITORY),
-            "C_FORCE_ROOT": "1",
         }
         stack = AirflowStack(
             DAGS,
@@ -158,7 +165,7 @@ def cluster(
             env=settings | dict(env or {}),
             home=home,
             parallelism=2 * WORKER_SLOTS,
-            components=_components(),
+            components=components(),
         )
         say("starting Airflow, which takes a minute")
         stack.start(timeout=300)
@@ -168,7 +175,8 @@ def cluster(
         say("stopping")
 
 
-def _components() -> dict[str, tuple[str, ...]]:
+def components() -> dict[str, tuple[str, ...]]:
+    """Airflow's services on several machines: two workers and two triggerers."""
     workers = {
         f"worker-{n}": (*WORKER, "--celery-hostname", f"worker-{n}", "--pid", f"worker-{n}.pid")
         for n in (1, 2)

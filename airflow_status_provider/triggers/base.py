@@ -2,8 +2,9 @@
 
 1. ``__init__`` only assigns and cannot fail, whatever kwargs a stored deferral brings; what is wrong with
    them is said by ``run`` as an event.
-2. A trigger that resumes its task holds the event until the worker that deferred is surely gone: the
-   scheduler marks a task failed whose worker reports its deferral only after the task was resumed.
+2. Before Airflow 3.4, a trigger that resumes its task holds the event until the worker that deferred is
+   surely gone: the scheduler there marks a task failed whose worker reports its deferral only after the task
+   was resumed.
 3. Results never stand in an event (events are logged): they go straight to XCom, where there is a task.
 4. What becomes known meanwhile is the XCom ``progress`` (``triggers/progress.py``).
 5. ``run`` returns right after its one event; an event that lingers is taken for a user's kill.
@@ -566,8 +567,8 @@ class StatusTrigger(BaseTrigger):
 
     async def _hold(self) -> None:
         deferred_at = reading.number(self.deferred_at)
-        if deferred_at is None or self.task_instance is None:  # dag.test has no scheduler
-            return
+        if compat.RESUMES_AT_ONCE or deferred_at is None or self.task_instance is None:
+            return  # dag.test, which gives no task instance, has no scheduler
         lingers = conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0) + REPORT_TIME
         left = deferred_at + lingers - time.time()
         if 0 < left <= lingers:

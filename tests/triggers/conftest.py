@@ -13,6 +13,7 @@ import pytest
 from airflow.providers.common.compat.sdk import XCom
 from airflow.triggers.base import TriggerEvent
 
+from airflow_status_provider import compat
 from airflow_status_provider.triggers import progress
 from airflow_status_provider.triggers.areal import (
     ArealCDBalancerTrigger,
@@ -147,6 +148,12 @@ class TaskInstance:
     def of(self, trigger: StatusTrigger) -> StatusTrigger:
         trigger.task_instance = self.dto  # type: ignore[assignment]
         return trigger
+
+
+@pytest.fixture
+def before_3_4(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An Airflow that also calls ``on_kill`` where another triggerer has taken over."""
+    monkeypatch.setattr(compat, "triggers_are_released", lambda: False)
 
 
 @pytest.fixture

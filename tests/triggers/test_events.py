@@ -246,7 +246,8 @@ async def test_a_task_is_resumed_only_when_its_worker_is_surely_gone(
     end: bool,
     slept: float | None,
 ) -> None:
-    """An event that resumes the task waits for a heartbeat and some time; others do not wait."""
+    """Before Airflow 3.4 an event that resumes the task waits for a heartbeat and some time; others do not."""
+    monkeypatch.setattr(base.compat, "RESUMES_AT_ONCE", False)
     here = await connect("haidy")
     job_id = here.add()
     here.end(job_id)
@@ -265,6 +266,7 @@ async def test_the_hold_follows_the_configuration(
     connect: Connect, task: TaskInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A deployment with quicker workers waits less."""
+    monkeypatch.setattr(base.compat, "RESUMES_AT_ONCE", False)
     here = await connect("haidy")
     job_id = here.add()
     here.end(job_id)
@@ -274,8 +276,22 @@ async def test_the_hold_follows_the_configuration(
     assert 0.3 < time.monotonic() - begun < 2.0
 
 
-async def test_dag_test_holds_nothing(connect: Connect) -> None:
+async def test_a_task_is_resumed_at_once_where_the_scheduler_bears_it(
+    connect: Connect, task: TaskInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From Airflow 3.4 on a job that ends at once costs its task no further seconds."""
+    monkeypatch.setattr(base.compat, "RESUMES_AT_ONCE", True)
+    here = await connect("haidy")
+    job_id = here.add()
+    here.end(job_id)
+    begun = time.monotonic()
+    await payload(task.of(trigger_of(here, job_id, deferred_at=time.time())))
+    assert time.monotonic() - begun < 5.0
+
+
+async def test_dag_test_holds_nothing(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has no scheduler that could fail a task which resumes too early."""
+    monkeypatch.setattr(base.compat, "RESUMES_AT_ONCE", False)
     here = await connect("haidy")
     job_id = here.add()
     here.end(job_id)
