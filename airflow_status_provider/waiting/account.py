@@ -182,7 +182,7 @@ class Account:
     def _fatal(self, error: AuthenticationFailed) -> None:
         self._fail_all(lambda waiter: error.at(waiter.where))
 
-    def _fail_all(self, error_of: Callable[[Waiter], Exception]) -> None:
+    def _fail_all(self, error_of: Callable[[Waiter], BaseException]) -> None:
         self._evict()
         if not self._failed:
             self._failed = True
@@ -201,11 +201,16 @@ class Account:
         _stop(task)
 
     def _broke(self, task: asyncio.Task[None]) -> None:
-        """A bug in a shared task must end the waits that depend on it, not hang them."""
+        """A bug in a shared task must end the waits that depend on it, not hang them. What is no bug, such as
+        a time-out that Airflow raises in whatever its worker is just doing, they get as it is."""
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            words = f"the waiting itself broke ({type(error).__name__})"
-            self._fail_all(lambda waiter: RuntimeError(f"{waiter.name}: {words}"))
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if not isinstance(error, Exception):
+            self._fail_all(lambda _: error)
+            return
+        words = f"the waiting itself broke ({type(error).__name__})"
+        self._fail_all(lambda waiter: RuntimeError(f"{waiter.name}: {words}"))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

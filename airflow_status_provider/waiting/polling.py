@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import heapq
 import itertools
 import math
@@ -160,8 +161,14 @@ class Poller:
 
     def _spawn(self, waiter: Waiter, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work, context=waiter.context.copy())
-        task.add_done_callback(lambda _: self._wake.set())
+        task.add_done_callback(functools.partial(self._done, waiter))
         return task
+
+    def _done(self, waiter: Waiter, task: asyncio.Task[None]) -> None:
+        self._wake.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # what a read does not catch is no bug of ours: a time-out that Airflow raises wherever it likes
+            waiter.fail(error)
 
     def _until_next(self) -> float:
         queue = self._queue

@@ -137,7 +137,7 @@ class Waiter:
                 self._say(logging.INFO, f"{ending}, {update.message}" if update.message else ending)
             self.future.set_result(Outcome(update, how, time.monotonic()))
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         if not self.future.done():
             self.future.set_exception(error)
             # who waited may have gone in this very moment: nothing that asyncio need complain about

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from airflow_status_provider.compat import AirflowTaskTimeout
 from airflow_status_provider.errors import (
     AuthenticationFailed,
     PermissionDenied,
@@ -614,6 +615,40 @@ async def test_a_bug_in_the_queue_ends_its_waits_and_is_left_behind(
             await result(here.wait(job_id, poll=0.05))
     here.end(job_id)
     assert (await result(here.wait(job_id, poll=0.05))).update.phase is Phase.SUCCEEDED
+
+
+# -- what interrupts the whole task
+
+
+async def test_an_alarm_in_the_queue_is_passed_on(world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow raises a task's time-out wherever its worker just is: the task gets it as it is."""
+    here = await world("haidy")
+
+    def alarm(poller: polling.Poller) -> float:
+        raise AirflowTaskTimeout("time is over")
+
+    monkeypatch.setattr(polling.Poller, "_until_next", alarm)
+    with pytest.raises(AirflowTaskTimeout, match="time is over"):
+        await result(here.wait(here.add(), poll=0.05))
+
+
+@pytest.mark.parametrize("last", [False, True])
+async def test_an_alarm_in_a_read_is_passed_on(
+    world: Make, monkeypatch: pytest.MonkeyPatch, last: bool
+) -> None:
+    """The same in a status read, and in the last one, which comes when the alarm does."""
+    here = await world("haidy")
+    waiting = here.wait(here.add(), poll=60.0, within=0.3 if last else 10.0)
+    if last:
+        await until(lambda: here.reads() == 1)
+        await asyncio.sleep(0.05)
+
+    def alarm(kind: object, job_id: str, response: Response) -> Update:
+        raise AirflowTaskTimeout("time is over")
+
+    monkeypatch.setattr(haidy.TaskKind, "read_status", alarm)
+    with pytest.raises(AirflowTaskTimeout, match="time is over"):
+        await result(waiting)
 
 
 async def test_waits_that_ended_leave_the_queue(world: Make) -> None:
