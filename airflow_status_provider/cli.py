@@ -56,7 +56,7 @@ def _doctor(options: argparse.Namespace) -> int:
         failed = failed or finding.mark is Mark.FAILED
         print(f"{finding.mark:<7} {finding.step:<13} {finding.said}", flush=True)
     if failed:
-        print("Tasks with this connection will fail or wait in vain until that is mended.")
+        print("Tasks that use this connection will fail or never finish until this is fixed.")
     return int(failed)
 
 

@@ -163,8 +163,8 @@ def stats() -> Any:
 
 @functools.cache
 def triggers_are_released() -> bool:
-    """3.4: a triggerer tells a trigger that another one has taken over from one whose task was killed, and
-    calls ``on_kill`` only for the latter. For triggerers: the module is imported there already."""
+    """3.4: a triggerer knows whether another one has taken over a trigger or its task was killed, and calls
+    ``on_kill`` only for the latter. For triggerers: the module is imported there already."""
     from airflow.jobs.triggerer_job_runner import messages
 
     return "to_release" in messages.TriggerStateSync.model_fields

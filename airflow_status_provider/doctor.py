@@ -172,7 +172,7 @@ def _clock(response: Response) -> Finding:
     try:
         there = email.utils.parsedate_to_datetime(response.headers.get("date", "")).timestamp()
     except ValueError:
-        return Finding("clock", Mark.NONE, "the service does not tell its time")
+        return Finding("clock", Mark.NONE, "the service does not report its time")
     off = there - time.time()
     if abs(off) <= CLOCK_TOLERANCE:
         return Finding("clock", Mark.OK, "in step with the service's")
@@ -200,7 +200,7 @@ def _verdict(trouble: str | None, hook: StatusHook, stream: StreamProtocol | Non
             "verdict", Mark.OK, f"push: waits listen on {shared}, and read the status now and then"
         )
     mute = [kind.noun for kind in _kinds(hook) if not kind.readable]
-    deaf = f"; nothing can wait for a {', '.join(mute)}, of which only the socket tells" if mute else ""
+    deaf = f"; sensors for a {', '.join(mute)}, which need the socket, will fail" if mute else ""
     return Finding(
         "verdict", Mark.OK, f"poll: waits read the status every poll_interval, since {trouble}{deaf}"
     )

@@ -58,11 +58,11 @@ class StatusProviderError(AirflowException):
 
 
 class InvalidInput(StatusProviderError):
-    """An argument or an id cannot be right. Nothing was sent. Mend the DAG."""
+    """An argument or an id cannot be right. Nothing was sent. Fix the DAG."""
 
 
 class InvalidConnection(StatusProviderError):
-    """The Airflow connection lacks something or contradicts itself. Mend the connection."""
+    """The Airflow connection lacks something or contradicts itself. Fix the connection."""
 
 
 class AuthenticationFailed(StatusProviderError):

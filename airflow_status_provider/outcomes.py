@@ -43,7 +43,7 @@ def wait_record(how: str, seconds: float) -> dict[str, Any]:
 
 
 def with_wait(result: Any, record: dict[str, Any]) -> Any:
-    """A job's result as its task tells it; what is no object stays as it is."""
+    """A job's result as its task returns it; what is no object stays as it is."""
     return {**result, "wait": record} if isinstance(result, dict) else result
 
 
@@ -98,7 +98,7 @@ def uncertain(error: StatusProviderError) -> bool:
 
 
 def start_error(error: StatusProviderError, noun: str) -> StatusProviderError:
-    """What a failed start is to its task, where the service cannot tell afterwards whether it happened."""
+    """What a failed start is to its task, where the service cannot say afterwards whether it happened."""
     if not uncertain(error):
         return error
     return StartUncertain(

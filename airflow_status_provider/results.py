@@ -42,7 +42,7 @@ class JobSummary(TypedDict):
 
 
 class HeardSummary(JobSummary):
-    """The XCom where only the socket tells of the end: ``ArealDocPushSensor``, ``ArealCDBalancerSensor`` and
+    """The XCom where only the socket reports the end: ``ArealDocPushSensor``, ``ArealCDBalancerSensor`` and
     ``…Operator``, ``ArealCDPullSensor``, ``ArealCDPushSensor``, ``OrganizerUploadSensor``."""
 
     #: what the socket said, as each sensor documents it

@@ -34,7 +34,7 @@ ASKED_FOR_A_PAUSE = "the service has asked for a pause"
 
 
 class RemoteJobRetryPolicy(ExceptionRetryPolicy):
-    """Retries what a retry can mend, for ``retry_policy=`` of any task of this provider.
+    """Retries what a retry can fix, for ``retry_policy=`` of any task of this provider.
 
     Not retried, whatever ``retries`` says: a job that has failed (it would be done, and perhaps billed,
     again), refused credentials, and mistakes in the DAG or the connection. Retried: a service

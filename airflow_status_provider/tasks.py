@@ -79,7 +79,7 @@ def stalling(kind: JobKind, value: object) -> float | None:
         return None
     if not kind.readable:
         raise InvalidInput(
-            f"only the socket tells of a {kind.noun}'s end, so nothing can confirm that it has stalled; "
+            f"only the socket reports a {kind.noun}'s end, so nothing can confirm that it has stalled; "
             "leave stall_timeout out"
         )
     return positive("stall_timeout", value)
@@ -298,7 +298,7 @@ class WaitingTask(BaseOperator):
         )
 
     def _trigger_kwargs(self) -> dict[str, Any]:
-        """What a trigger is told of this task, whoever begins the wait."""
+        """A trigger's arguments for this task, on a worker or with ``start_from_trigger``."""
         return {
             "poll_interval": self.poll_interval,
             "stall_timeout": self.stall_timeout,

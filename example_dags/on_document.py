@@ -1,4 +1,4 @@
-"""Areal: run whenever a document is completed, whoever uploaded it.
+"""Areal: run whenever a document is completed, by any uploader.
 
 The watcher listens in the triggerer, on the socket that all waits of the connection share. Each completed
 document is an event of the asset; a run takes all events that have come since the one before it.

@@ -136,7 +136,7 @@ def test_a_socket_that_refuses(set_ups: dict[str, Callable[[], Said]]) -> None:
     assert said.code == 0
     assert said.marks()["socket"] == "odd"
     assert "verdict       poll: " in said.text
-    assert "nothing can wait for a document push" in said.text
+    assert "sensors for a document push" in said.text
 
 
 def test_the_documentation_shows_what_is_said(set_ups: dict[str, Callable[[], Said]]) -> None:

@@ -61,7 +61,7 @@ class ArealHook(StatusHook):
         )
 
     async def astart_balancer(self, document_id_1: str, document_id_2: str) -> Update:
-        """Start a balancer run; listen first, for only the socket tells of its end."""
+        """Start a balancer run; listen first, since only the socket reports its end."""
         return await self.atalk(areal.balance(document_id_1, document_id_2))
 
     def get_result(self, job_id: str, *, kind: JobKind | None = None, **options: Any) -> Any:

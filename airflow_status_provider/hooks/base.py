@@ -216,7 +216,7 @@ class StatusHook(BaseHook):
             raise self._no_connection() from None
 
     async def aendpoint(self, stale: Endpoint | None = None) -> Endpoint:
-        """The same on the triggerer's loop: fetched once for many, and anew when ``stale`` was no good."""
+        """The same on the triggerer's loop: fetched once for many, and again when ``stale`` was refused."""
         forget_closed(_fetched)
         fetched = _fetched.setdefault(asyncio.get_running_loop(), {})
         key = (self.service.name, self.conn_id)

@@ -54,11 +54,11 @@ class ArealProcessDocumentsOperator(ArealOperator):
     ``upload_session_id`` and ``document_ids`` (of the uploaded files) are there from the start.
 
     Documents cannot be cancelled: when the task is killed or times out, they are processed on. A try that was
-    lost in the middle of its upload is followed by one that uploads anew.
+    lost in the middle of its upload is followed by one that uploads again.
 
     :param files: paths of the files on the worker.
     :param upload_session_id: an existing session to append to; by default a new one, which is recommended,
-        since in a shared session the parts of one upload cannot be told from another's.
+        since in a shared session the parts of one upload cannot be distinguished from those of another.
     :param areal_conn_id: the Airflow connection.
     """
 
@@ -123,7 +123,7 @@ def _of_session(upload_session_id: str, document_ids: list[str]) -> Started:
 class ArealCDBalancerOperator(ArealOperator):
     """Balances two processed closing disclosures (documented: ``POST /cdbalancer/``).
 
-    Only the socket tells of the run's end, so whoever starts it must listen first: the trigger opens the
+    Only the socket reports the run's end, so the one that starts it must listen first: the trigger opens the
     socket and then starts the run, once (a triggerer that is lost in between is not followed by a second
     start, but by ``StartUncertain``). On Airflow before 3.3, where a trigger cannot write that down, the run
     is started and waited for on the worker.
@@ -204,8 +204,9 @@ class ArealCDBalancerOperator(ArealOperator):
 class ArealCopilotOperator(ArealOperator):
     """Runs a copilot task in a session (documented: ``POST /copilot/task/{id}/execute/``).
 
-    The service answers no id for the run and shows only the last one: the run that we started is told from
-    the one before by its ``updated_at``. A run that is ``n/a`` (not applicable) counts as ``partial``.
+    The service answers no id for the run and shows only the last one: the ``updated_at`` of the run
+    that we started distinguishes it from the one before. A run that is ``n/a`` (not applicable) counts as
+    ``partial``.
 
     XCom: ``{"copilot_task_id", "phase", "status", "message", "results"}``, ``results`` as the service has it.
 
@@ -251,7 +252,7 @@ class ArealCopilotOperator(ArealOperator):
         return self.start_or_find(execute, started)
 
     def happened(self, job: Started) -> bool:
-        """The task is always there: whether its last run is another than before tells."""
+        """The task is always there: the start happened if its last run is another than before."""
         update = self.areal().get_status(job.job_id, kind=self.kind, **job.options)
         return update.recheck_in is None and update.status != "never run"
 

@@ -2,7 +2,7 @@
 
 1. The job's id goes to the task state store before the deferral (where the service lets the client choose the
    id, before the start), and to XCom: a retry re-attaches to a job that still runs or has succeeded.
-2. A start whose outcome is unknown is not repeated, unless the service can tell whether it happened.
+2. A start whose outcome is unknown is not repeated, unless the service can say whether it happened.
 """
 
 from __future__ import annotations
@@ -72,11 +72,11 @@ class StatusOperator(WaitingTask):
     ``return_value`` is the result, in which ``wait`` says how the end was learned (``how``: push, poll or
     first check) and after how many ``seconds``. With ``do_xcom_push=False`` the result is not even fetched.
 
-    :param poll_interval: seconds between status reads while no socket evidently works.
+    :param poll_interval: seconds between status reads while no socket is known to work.
     :param timeout: seconds (or timedelta) from the start of the wait, after which one last read decides and
         the task fails. By default Airflow's ``[sensors] default_timeout``.
     :param on_timeout: ``"leave"`` the remote job running when its time is over (default; a retry waits on for
-        it), or ``"cancel"`` it (Tagger, and the newest Organizer; a retry starts anew).
+        it), or ``"cancel"`` it (Tagger, and the newest Organizer; a retry starts a new job).
     :param stall_timeout: seconds without any change in the job's status, progress or counts, after which its
         time is over as well. By default never.
     :param deferrable: wait in the triggerer (default) instead of holding a worker.
@@ -145,7 +145,7 @@ class StatusOperator(WaitingTask):
         raise NotImplementedError
 
     def find(self, record: dict[str, Any]) -> Started | None:
-        """The job that an earlier try remembered, if it can be told from the record."""
+        """The job that an earlier try remembered, if the record says which."""
         job_id = record.get("job_id")
         if not isinstance(job_id, str):
             return None
@@ -170,7 +170,7 @@ class StatusOperator(WaitingTask):
     # -- the ways to start only once
 
     def start_or_find(self, start: Callable[[], Started], job: Started) -> Started:
-        """Where the service can tell: start the job, and if the answer is lost, see whether it happened."""
+        """Where the service can find it: start the job; if the answer is lost, look for the job."""
         try:
             return start()
         except StatusProviderError as error:
@@ -274,9 +274,9 @@ class StatusOperator(WaitingTask):
                 return None
             update = stopped.update
         if update is None:
-            self.log.info("%s: an earlier try did not come to start it; starting anew", name)
+            self.log.info("%s: no job from an earlier try; starting a new one", name)
         elif update.phase.ended and self.ending_error(name, update):
-            self.log.info("%s: it ended %s in an earlier try; starting anew", name, update.phase)
+            self.log.info("%s: the job of an earlier try ended %s; starting a new one", name, update.phase)
         else:
             self.log.info("%s: started by an earlier try, waiting on for it", name)
             return found
@@ -327,7 +327,7 @@ class StatusOperator(WaitingTask):
         return self.kind.cancellable
 
     def on_kill(self) -> None:
-        """The worker is told to stop while it waits itself (a trigger has its own ``on_kill``)."""
+        """The worker is stopped while it waits itself (a trigger has its own ``on_kill``)."""
         if self.waiting_here_for is None or not self._cancels_on_kill():
             return
         hook, job_id = self.waiting_here_for

@@ -1,8 +1,8 @@
 """What an operator remembers of the job it started, over retries and crashes (Airflow's task state store).
 
 The store outlives a retry; a clear, too, before Airflow 3.4, which discards it then unless the user keeps it.
-``max_tries`` tells a clear from a retry: Airflow raises it when a task is cleared and never otherwise. What
-was remembered before a clear is not this round's.
+``max_tries`` distinguishes a clear from a retry: Airflow raises it when a task is cleared, and never
+otherwise. What was remembered before a clear is not this round's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What Airflow's API server takes the page from.
 
 Airflow imports plugins in every process, workers too, so this module is light: what serves files is imported
-when the first one is asked for. They hold no data; the page reads Airflow's REST API as whoever looks at it.
+when the first one is asked for. They hold no data. The page reads Airflow's REST API with its viewer's
+rights.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The socket says everything of the account and nothing of the past: frames are routed by type *and* id,
 for ``DOC_PUSH_FINISHED`` carries a document's id and is about a push. Doc pushes, CD pulls, CD pushes and
-balancer runs have no status endpoint: only the socket tells of their end.
+balancer runs have no status endpoint: only the socket reports their end.
 
 One upload can become several documents (``FILE_CREATED`` while ``preparing``), and the first id may be
 deleted in favour of them; what an upload has come to is read from its session, by ``SessionTracker``.
@@ -169,7 +169,7 @@ class CopilotKind(JobKind):
 
 
 class PushOnlyKind(JobKind):
-    """Something whose end only the socket tells."""
+    """Something whose end only the socket reports."""
 
     service = "areal"
     readable = False
@@ -326,7 +326,7 @@ class SessionTracker(Tracker):
     """All documents of an upload session, the parts of a split included.
 
     Complete means: every document listed has ended, every document that was uploaded (``documents``) is
-    listed or, after a longer look, evidently deleted, and the next read says the same (``settled``: one read
+    listed or, after a longer look, apparently deleted, and the next read says the same (``settled``: one read
     is enough, for a look back at what has ended). Frames only hint.
     """
 
@@ -488,9 +488,9 @@ def _failure(row: Mapping[str, Any]) -> str:
 
 
 class CopilotTracker(Tracker):
-    """A copilot task's run. The endpoint shows the *last* run, so a run that we started ourselves is told
-    from the one before it by ``baseline``, the ``results.updated_at`` read before the start; where the
-    service gives none, by having been seen pending, or by three reads that show its end."""
+    """A copilot task's run. The endpoint shows the *last* run, so a run that we started ourselves is
+    distinguished from the one before it by ``baseline``, the ``results.updated_at`` read before the start;
+    where the service gives none, by having been seen pending, or by three reads that show its end."""
 
     __slots__ = ("_baseline", "_begun", "_ends_read")
 
@@ -570,7 +570,7 @@ class AccountStream:
 def _event(
     word: str, meta: dict[str, Any], data: dict[str, Any], updates: tuple[Update, ...]
 ) -> Event | None:
-    """What those who watch are told: what the frame says, not only what is believed without a read."""
+    """What watchers get: what the frame says, not only what is believed without a read."""
     if word == "FILE_CREATED":
         updates = _born(data)
     if not updates:

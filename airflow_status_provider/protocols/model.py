@@ -1,4 +1,4 @@
-"""The words all four protocols are told in: requests, responses, updates, phases."""
+"""The value types that all protocols share: requests, responses, updates, phases."""
 
 from __future__ import annotations
 
@@ -176,11 +176,11 @@ Conversation = Generator[Request, Response, T]
 
 
 class Event(NamedTuple):
-    """What one frame told, for those who watch a stream: as it stood there, without results.
+    """What one frame reported, for those who watch a stream: as it stood there, without results.
 
     ``type`` is the service's own word for the frame, ``kind`` that of the job it is about; ``scope`` and
     ``user`` are the job's, where the frame has them. ``lasting``: a state, and no news while it stays the
-    same (``stamp`` tells two states apart that read the same); else each frame is something that happened.
+    same (``stamp`` distinguishes two states that read the same); else each frame is something that happened.
     """
 
     type: str
@@ -197,7 +197,7 @@ class Event(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """What one frame said. ``proof``: this socket evidently carries news of jobs."""
+    """What one frame said. ``proof``: this socket is known to carry news of jobs."""
 
     updates: tuple[Update, ...] = ()
     proof: bool = False

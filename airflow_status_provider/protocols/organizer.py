@@ -245,7 +245,7 @@ def _ask(job_id: str, status: str = "", message: str | None = None) -> Update:
 
 
 def _event(word: str, update: Update) -> Event:
-    """What those who watch are told; that an ``error`` ended its job is what the frame says, unread."""
+    """What watchers get; that an ``error`` ended its job is what the frame says, unread."""
     return Event(
         type=word,
         kind=update.kind,
@@ -297,7 +297,7 @@ def execute(
 
 def recognises_starts() -> Conversation[bool]:
     """Whether a repeated start with the same ``idempotency_key`` is the same job: so it is on the newest
-    servers, which are told by the list of jobs that only they have."""
+    servers, which are recognized by the list of jobs that only they have."""
     answer = yield Request(method="GET", path="/organize/jobs", query={"limit": "1"}, repeatable=True)
     if answer.status in (404, 405, 422):
         return False

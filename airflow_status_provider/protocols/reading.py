@@ -36,7 +36,7 @@ def parsed(raw: str | bytes) -> Any:
         return _parsed(raw)
     except (TypeError, ValueError):
         if len(raw) > MENDABLE:
-            raise ValueError("no JSON, and too long to be mended") from None
+            raise ValueError("no JSON, and too long to be repaired") from None
         text = raw if isinstance(raw, str) else raw.decode("utf-8", "surrogatepass")
         try:
             mended = storable(json.loads(text.removeprefix("\ufeff"), strict=False))

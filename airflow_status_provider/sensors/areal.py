@@ -91,7 +91,7 @@ class ArealSessionSensor(StatusSensor):
 class ArealDocPushSensor(StatusSensor):
     """Waits for the push of a document to a gateway (documented: ``DOC_PUSH_FINISHED``).
 
-    Only the socket tells, so what ended before the wait began cannot be seen.
+    Only the socket reports it, so what ended before the start of the wait is not seen.
 
     :param document_id: the document that is pushed.
     :param areal_conn_id: the Airflow connection.
@@ -119,7 +119,7 @@ class ArealDocPushSensor(StatusSensor):
 class ArealCDBalancerSensor(StatusSensor):
     """Waits for a CD balancer run (documented: ``CDBALANCER_STATUS_UPDATED``).
 
-    Only the socket tells, so what ended before the wait began cannot be seen;
+    Only the socket reports it, so what ended before the start of the wait is not seen;
     ``ArealCDBalancerOperator`` listens before it starts one.
 
     :param request_id: the run, as answered by its start.
@@ -149,7 +149,7 @@ class ArealCDPullSensor(StatusSensor):
     """Waits for a CD pull into a session (documented: ``CD_PULL_FINISHED``); the XCom's ``result`` holds
     the ``document``.
 
-    Only the socket tells, so what ended before the wait began cannot be seen.
+    Only the socket reports it, so what ended before the start of the wait is not seen.
 
     :param upload_session_id: the session that is pulled into.
     :param areal_conn_id: the Airflow connection.
@@ -178,7 +178,7 @@ class ArealCDPushSensor(StatusSensor):
     """Waits for the push of a balanced CD (documented: ``CD_PUSH_FINISHED``); the XCom's ``result`` holds
     ``gateway_request_id``, ``stats_message`` and ``stats_status``.
 
-    Only the socket tells, so what ended before the wait began cannot be seen.
+    Only the socket reports it, so what ended before the start of the wait is not seen.
 
     :param cdbalancer_request_id: the balancer run whose CD is pushed.
     :param areal_conn_id: the Airflow connection.

@@ -58,7 +58,7 @@ class StatusSensor(WaitingTask, BaseSensorOperator):
     wait; one last read decides), ``soft_fail`` (skip when the job ended badly or the time ran out; mistakes
     in the DAG or the connection still fail), ``mode`` (only with ``deferrable=False``).
 
-    :param poll_interval: seconds between status reads while no socket evidently works.
+    :param poll_interval: seconds between status reads while no socket is known to work.
     :param stall_timeout: seconds without any change in the job's status, progress or counts, after which the
         wait ends. By default never.
     :param deferrable: wait in the triggerer (default) instead of holding a worker.
@@ -192,7 +192,7 @@ class StatusSensor(WaitingTask, BaseSensorOperator):
     def _poke_by_poke(self, context: Context) -> Any:
         if not self.kind.readable:
             raise InvalidInput(
-                f"{self.hook().where}: only the socket tells of a {self.kind.noun}'s end, so it cannot be "
+                f"{self.hook().where}: only the socket reports a {self.kind.noun}'s end, so it cannot be "
                 "waited for in mode='reschedule'; use deferrable=True or mode='poke'"
             )
         try:

@@ -44,7 +44,7 @@ class OrganizerUploadSensor(StatusSensor):
     """Waits for a file to be uploaded (documented: ``file_uploaded``); the XCom's ``result`` holds
     ``file_id``, ``name`` and ``size``. No observed server sends this event.
 
-    Only the socket tells, so what ended before the wait began cannot be seen.
+    Only the socket reports it, so what ended before the start of the wait is not seen.
 
     :param file_id: the file's id, or its name.
     :param organizer_conn_id: the Airflow connection.

@@ -14,7 +14,7 @@ import sys
 from airflow_status_provider.simulator.server import DIALECTS, GENERATIONS, Simulator
 
 PUSH_EVERY = 5.0
-"""Seconds: a newcomer's document push sensor shall see one soon."""
+"""Seconds: a new user's document push sensor sees one soon."""
 
 
 def _options() -> argparse.Namespace:

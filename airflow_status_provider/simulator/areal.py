@@ -213,7 +213,7 @@ class Areal(Service[ArealJob, Script]):
         self.run(job, work.get(job.kind, self._process_other)(job))
 
     def end(self, job_id: str, outcome: str | None = None, *, kind: str | None = None) -> None:
-        """End a job now; a session ends all its documents. ``kind`` tells a push from its document."""
+        """End a job now; a session ends all its documents. ``kind``: a push, not its document."""
         if kind is not None and f"{kind}:{job_id}" in self.jobs:
             job_id = f"{kind}:{job_id}"
         if job_id not in self.jobs and job_id in self.sessions:
@@ -269,7 +269,7 @@ class Areal(Service[ArealJob, Script]):
         self.finish(job, None)
 
     async def _process_other(self, job: ArealJob) -> None:
-        """Pushes and pulls only tell of their end; a pull also of its start, a copilot run of its stages."""
+        """Pushes and pulls only report their end; a pull also its start, a copilot run its stages."""
         if job.kind == "cd_pull":
             self._move(job, "processing")
             self._emit("CD_PULL_STARTED", self._meta(job), {"document": self._item(job)}, job)
@@ -329,7 +329,7 @@ class Areal(Service[ArealJob, Script]):
         self._emit("FILE_DELETED", self._meta(job, id=job.id), None, job, last=True)
 
     def delete_copilot_task(self, task_id: str) -> None:
-        """Delete a copilot task and tell everybody; the frame has no session [seed]."""
+        """Delete a copilot task and notify every socket; the frame has no session [seed]."""
         task = self.copilot_tasks.pop(task_id)
         job = self.jobs.get(task_id) or ArealJob(task_id, "")
         self._stop(job)

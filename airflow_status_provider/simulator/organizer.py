@@ -688,7 +688,7 @@ class Organizer(Service[OrganizerJob, Script]):
         return job
 
     async def _cancel(self, request: web.Request) -> web.Response:
-        """Only jobs that have not begun can be cancelled [code]."""
+        """Only jobs that have not started can be cancelled [code]."""
         job = await self._guarded(request)
         if job.status not in ("queued", "scheduled"):
             text = f"Cannot cancel a job that is {job.status}"

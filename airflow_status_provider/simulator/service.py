@@ -35,7 +35,7 @@ PASSWORD: Final = "wonderland-12A"
 
 @dataclass
 class Setting:
-    """What the simulator tells its services; ``url`` is known once it listens."""
+    """The settings that the simulator gives its services; ``url`` is known once it listens."""
 
     dialect: str
     generation: str
@@ -150,7 +150,7 @@ class Socket:
         self._queue: asyncio.Queue[Raw | int] = asyncio.Queue()
 
     def send(self, frame: Json | Raw) -> None:
-        """Queue a frame, unless the socket has been told to stay silent."""
+        """Queue a frame, unless the socket has to stay silent."""
         if not self._fault("silent_socket"):
             self.push(encode(frame) if isinstance(frame, dict) else frame)
 
@@ -265,7 +265,7 @@ class Service(abc.ABC, Generic[JobT, ScriptT]):
 
     @abc.abstractmethod
     def finish(self, job: JobT, outcome: str | None) -> None:
-        """Give a job its outcome (the script's unless told) and publish it."""
+        """Give a job its outcome (the script's by default) and publish it."""
 
     def audience(self, job: JobT) -> Iterable[Socket]:
         """The sockets that get this job's frames; one that gets them twice is listed twice."""

@@ -1,4 +1,4 @@
-"""How long to leave a service alone that has failed: one rule, for whoever tries again."""
+"""How long to leave a service alone that has failed: one rule for all retries."""
 
 from __future__ import annotations
 

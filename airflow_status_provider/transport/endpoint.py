@@ -25,7 +25,7 @@ PUBLIC_EXTRA = frozenset({"ws_url", "ca_file", "client_cert", "client_key", "all
 
 @dataclass(frozen=True, eq=False)
 class Endpoint:
-    """``digest`` tells accounts apart: equal digests may share a client and a socket, others never."""
+    """``digest`` distinguishes accounts: equal digests may share a client and a socket, others never."""
 
     service: Service
     conn_id: str

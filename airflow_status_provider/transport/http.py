@@ -217,7 +217,7 @@ class Client:
         said = f"the credentials were refused ({error_text(response)})"
         if self._worked and is_page(response):
             raise RemoteUnavailable(f"{said}, by a page and not by the service")
-        raise AuthenticationFailed(f"{said}; mend the connection")
+        raise AuthenticationFailed(f"{said}; update the connection's credentials")
 
     async def talk(self, conversation: Conversation[T]) -> T:
         """Carry a service's verb through."""

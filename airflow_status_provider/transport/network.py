@@ -66,7 +66,7 @@ def loopback(name: str) -> bool:
 def environment_proxy(base: str) -> str | None:
     """The proxy that the environment has for this address; ``NotSent``, without its password, if it is none.
 
-    This machine is reached without: what goes there needs no TLS, and shall not cross a network.
+    This machine is reached without: what goes there needs no TLS, and must not cross a network.
     """
     url = urlsplit(base)
     proxies = urllib.request.getproxies()

@@ -23,7 +23,7 @@ def _trace() -> Any:
 
 
 def headers() -> dict[str, str]:
-    """What tells a service of the current span."""
+    """What passes the current span to a service."""
     carrier: dict[str, str] = {}
     if _trace() is not None:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -39,7 +39,7 @@ def span(attributes: Mapping[str, str]) -> AbstractContextManager[Tell]:
 
 
 def _nobody(more: Mapping[str, str]) -> None:
-    """Who is told while there is no trace."""
+    """Stands in while there is no trace."""
 
 
 # one for all: thousands of waits may hold it

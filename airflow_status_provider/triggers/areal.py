@@ -41,7 +41,7 @@ class ArealSessionTrigger(StatusTrigger):
 class ArealDocPushTrigger(StatusTrigger):
     """Waits for the push of an Areal document to a gateway (documented: ``DOC_PUSH_FINISHED``).
 
-    Only the socket tells: a push that ended before the wait began cannot be seen.
+    Only the socket reports it: a push that ended before the start of the wait is not seen.
     """
 
     kind = areal.DOC_PUSH
@@ -51,7 +51,7 @@ class ArealDocPushTrigger(StatusTrigger):
 class ArealCDBalancerTrigger(StatusTrigger):
     """Waits for an Areal CD balancer run (documented: ``CDBALANCER_STATUS_UPDATED``).
 
-    Only the socket tells: a run that ended before the wait began cannot be seen. So whoever starts a run
+    Only the socket reports it: a run that ended before the start of the wait is not seen. So to start a run
     must listen first: without ``job_id``, and with ``options["start"]``, two document ids, the trigger
     starts the run itself, after the socket has opened, and once: the start is written down (XCom
     ``cd_balancer_start``) before and after, so that a restarted triggerer does not start another.
@@ -131,7 +131,7 @@ class ArealCDBalancerTrigger(StatusTrigger):
 class ArealCDPullTrigger(StatusTrigger):
     """Waits for an Areal CD pull, by its upload session (documented: ``CD_PULL_FINISHED``).
 
-    Only the socket tells: a pull that ended before the wait began cannot be seen.
+    Only the socket reports it: a pull that ended before the start of the wait is not seen.
     """
 
     kind = areal.CD_PULL
@@ -141,7 +141,7 @@ class ArealCDPullTrigger(StatusTrigger):
 class ArealCDPushTrigger(StatusTrigger):
     """Waits for an Areal CD push, by its ``cdbalancer_request_id`` (documented: ``CD_PUSH_FINISHED``).
 
-    Only the socket tells: a push that ended before the wait began cannot be seen.
+    Only the socket reports it: a push that ended before the start of the wait is not seen.
     """
 
     kind = areal.CD_PUSH

@@ -105,7 +105,7 @@ class StatusTrigger(BaseTrigger):
 
     :param conn_id: the Airflow connection; secrets never stand in a trigger's kwargs.
     :param job_id: what to wait for, as the service calls it.
-    :param poll_interval: seconds between status reads while no socket evidently works.
+    :param poll_interval: seconds between status reads while no socket is known to work.
     :param deadline: Unix seconds at which one last read decides; None for no deadline.
     :param of_execution: ``deadline`` is the task's ``execution_timeout``: a task that ends there is retried.
     :param stall_timeout: seconds without any change of the job, from the start of the wait or of this
@@ -409,7 +409,7 @@ class StatusTrigger(BaseTrigger):
             stall_timeout=self.stall_timeout,
             seen=bool(self.seen),
             options=self.options,
-            told=self._report,
+            on_progress=self._report,
         )
 
     def _facts(self) -> dict[str, Any]:
@@ -576,7 +576,7 @@ class StatusTrigger(BaseTrigger):
 
     async def _still_wanted(self) -> bool:
         """``on_kill`` is also called on re-assignment to another triggerer, which may have ended the wait by
-        now. A clear is told from that by the new attempt's job, or, while that attempt waits for a worker, by
+        now. The new attempt's job distinguishes a clear from that, or, while that attempt waits for a worker,
         a job that still runs although nothing can have ended the wait.
 
         Airflow 3.4 calls ``on_kill`` for a kill only, and refuses the XComs of an attempt that is over.

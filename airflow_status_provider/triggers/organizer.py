@@ -17,7 +17,7 @@ class OrganizerJobTrigger(StatusTrigger):
 class OrganizerUploadTrigger(StatusTrigger):
     """Waits for a file uploaded to the Organizer, by its id or its name (documented: ``file_uploaded``).
 
-    No observed server sends this event, and none tells of uploads before the wait began.
+    No observed server sends this event, and none reports uploads before the start of the wait.
     """
 
     kind = organizer.UPLOAD

@@ -8,7 +8,7 @@
 3. Each entry is written in the context of the trigger whose it is: by that Airflow knows which task instance
    asks, and from 3.4 on in which iteration of a loop it stores the XCom. Without one it refuses an entry of a
    loop, and from another trigger's it may store the entry with another iteration.
-4. No entry is begun after the end, and what goes wrong here is no trouble of the wait's.
+4. No entry is written after the end. An error here does not affect the wait.
 """
 
 from __future__ import annotations

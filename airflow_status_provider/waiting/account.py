@@ -93,7 +93,7 @@ class Account:
             self._left.set()
 
     def join(self, waiter: Waiter) -> None:
-        """Register, open, read, listen. Whoever joins leaves, and what joins half leaves whole."""
+        """Register, open, read, listen. Each ``join`` needs a ``leave``, even if it fails half-way."""
         self._users += 1
         self._counts.waiters += 1
         self.waiters.add(waiter)
@@ -250,7 +250,7 @@ class Account:
                     return
 
     def _evict(self) -> None:
-        """Leave the registry: whoever comes now gets an account of his own."""
+        """Leave the registry: the next wait gets a new account."""
         accounts = _accounts.get(asyncio.get_running_loop(), {})
         if accounts.get(self.endpoint.digest) is self:
             del accounts[self.endpoint.digest]

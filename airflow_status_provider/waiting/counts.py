@@ -1,4 +1,4 @@
-"""What the waiting counts of itself: numbers that anybody may read, and an observer who is told them.
+"""What the waiting counts of itself: numbers that anybody may read, and an observer that gets them.
 
 Counting costs an addition. Only with an observer is there a timer, one an account.
 """
@@ -43,7 +43,7 @@ def counts_of(service: str) -> Counts:
 
 
 def observe(observer: Observer) -> None:
-    """From the next account on, tell ``observer`` each service's counts. It must not raise, nor take long."""
+    """Pass each service's counts to ``observer``, from the next account on. It must be fast and not raise."""
     if observer not in _observers:
         _observers.append(observer)
 

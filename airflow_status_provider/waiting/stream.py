@@ -4,7 +4,7 @@
    every waiter's status is read, so that no end can fall into a gap.
 2. An open socket proves nothing: status reads sample whether it reports what happens (see delivery.py).
 3. Whatever happens to the socket, no waiter fails for it while its status can be read. A waiter whose end
-   only the socket can tell (``readable`` is false) fails when the socket keeps refusing the credentials.
+   only the socket can report (``readable`` is false) fails when the socket keeps refusing the credentials.
 4. One bad frame ends nothing.
 """
 
@@ -250,7 +250,7 @@ class Stream:
             return 0.0
         for waiter in tuple(self.waiters):
             if not waiter.tracker.kind.readable:
-                told = f"{error}, and nothing but the socket tells of it"
+                told = f"{error}, and only the socket reports this end"
                 waiter.fail(
                     AuthenticationFailed(f"{waiter.name}: {told}; use credentials that the socket accepts")
                 )

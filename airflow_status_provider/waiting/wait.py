@@ -8,7 +8,7 @@
    a refusal that lasts; everything else is retried until the deadline.
 6. *Pacing is shared* by all waits of an account.
 7. *One deadline*, wall clock; at the deadline one last read decides.
-8. Everything a wait needs is in its arguments: it can be begun again anywhere.
+8. Everything a wait needs is in its arguments: it can be started again anywhere.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ async def wait(
     stall_timeout: float | None = None,
     seen: bool = False,
     options: Mapping[str, Any] | None = None,
-    told: Callable[[News], None] | None = None,
+    on_progress: Callable[[News], None] | None = None,
 ) -> Outcome:
     """Wait until the job has ended, however it ends.
 
     ``deadline``: Unix seconds, None for no end. ``poll_interval``: seconds between status reads while no
-    socket evidently works. ``stall_timeout``: seconds without a change, after which a status read that finds
+    socket is known to work. ``stall_timeout``: seconds without a change, after which a status read that finds
     none either ends the wait; None for patience. ``seen``: the service has known this job before, so that a
-    later "404" means lost. ``options``: what the kind's tracker takes beside the id. ``told`` is called, and
-    must not raise, with every change of status or progress before the end. Raises ``WaitTimeout``,
-    ``WaitStalled``, ``AuthenticationFailed``, ``PermissionDenied`` or ``RequestRejected``; never for
-    trouble that may pass.
+    later "404" means lost. ``options``: what the kind's tracker takes beside the id. ``on_progress`` is
+    called with every change of status or progress before the end, and must not raise. Raises
+    ``WaitTimeout``, ``WaitStalled``, ``AuthenticationFailed``, ``PermissionDenied`` or ``RequestRejected``;
+    never for temporary errors.
     """
     tracker = kind.tracker(job_id, seen=seen, **(options or {}))
     with _span(endpoint, kind, job_id) as tell:
@@ -60,7 +60,7 @@ async def wait(
             interval=poll_interval,
             deadline=deadline,
             stall=stall_timeout,
-            told=told,
+            on_progress=on_progress,
         )
         account = account_of(endpoint)
         try:
@@ -78,7 +78,7 @@ async def start_and_wait(
     deadline: float | None,
     poll_interval: float,
 ) -> Outcome:
-    """The same for a job whose end only the socket tells: listen first, then start.
+    """The same for a job whose end only the socket reports: listen first, then start.
 
     ``start`` gives the new job's id. What the socket said between the start and its answer is not lost.
     """
@@ -109,9 +109,9 @@ async def start_and_wait(
 
 @contextmanager
 def watch(endpoint: Endpoint) -> Iterator[Watch]:
-    """All that the account's socket tells meanwhile, each event once; whatever may pass is waited out.
+    """All that the account's socket reports meanwhile, each event once; temporary errors are retried.
 
-    What happens while no socket is open is not told later.
+    Events that occur while no socket is open are lost.
     """
     account = account_of(endpoint)
     watching = Watch(where=endpoint.where)

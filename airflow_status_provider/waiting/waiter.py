@@ -27,8 +27,8 @@ PROGRESS_STEP = 0.1
 
 
 class News(NamedTuple):
-    """What a running job's status or progress is now, what told ("push" or "poll"), and in how many seconds
-    it will end if it goes on as it does, where that is known."""
+    """What a running job's status or progress is now, what reported it ("push" or "poll"), and in how many
+    seconds it will end if it goes on as it does, where that is known."""
 
     update: Update
     how: str
@@ -58,8 +58,8 @@ class Waiter:
         "_ends_at",
         "_last",
         "_logged",
+        "_on_progress",
         "_rate",
-        "_told",
         "_unmoved",
         "again",
         "alive_at",
@@ -90,7 +90,7 @@ class Waiter:
         interval: float,
         deadline: float | None,
         stall: float | None = None,
-        told: Callable[[News], None] | None = None,
+        on_progress: Callable[[News], None] | None = None,
     ) -> None:
         self.tracker = tracker
         self.where = where
@@ -122,7 +122,7 @@ class Waiter:
         self.away = False
         # why the last read brought no usable answer, if it did not
         self.troubled = ""
-        self._told = told
+        self._on_progress = on_progress
         # shared tasks run in the context of whoever came first: each wait logs, and is read, in its own
         self.context = contextvars.copy_context()
 
@@ -148,13 +148,13 @@ class Waiter:
         self.future = asyncio.get_running_loop().create_future()
         self.future.cancel()
         self.tracker.latest = None
-        self._told = None
+        self._on_progress = None
 
     def note(self, update: Update, how: str) -> None:
         """Say what changed, and remember how fast things go."""
-        told = (update.status, update.progress, update.processed, update.failed, update.total)
+        values = (update.status, update.progress, update.processed, update.failed, update.total)
         # a frame need not tell all that a read tells: what it leaves out has not changed
-        now = tuple(old if new is None else new for new, old in zip(told, self._last, strict=True))
+        now = tuple(old if new is None else new for new, old in zip(values, self._last, strict=True))
         if update.progress is None or update.progress == self._last[1]:
             self._unmoved += 1
         else:
@@ -169,8 +169,8 @@ class Waiter:
             return
         progress = update.progress or 0.0
         left = self._left()
-        if self._told is not None:
-            self._told(News(update, how, left))
+        if self._on_progress is not None:
+            self._on_progress(News(update, how, left))
         status, shown = self._logged
         if (update.status != status or progress >= shown + PROGRESS_STEP) and self._room(keep=BURST / 2):
             if update.status != status and not update.known_status:
@@ -226,7 +226,7 @@ class Waiter:
         self._ends_at = now + left if left <= FORESEEABLE else None
 
     def _left(self) -> float | None:
-        """Seconds until the predicted end, which comes nearer although progress is told in steps."""
+        """Seconds until the predicted end, which comes nearer although progress is reported in steps."""
         return None if self._ends_at is None else max(0.0, self._ends_at - time.monotonic())
 
     def _room(self, keep: float = 0.0) -> bool:

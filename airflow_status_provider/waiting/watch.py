@@ -1,4 +1,4 @@
-"""One watch inside the waiting room: a wait for nothing in particular, that hears all its socket tells."""
+"""One watch inside the waiting room: a wait for no job in particular, that gets all its socket reports."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EVENTS = EventsKind()
 
 
 class Watch(Waiter):
-    """It never settles; refused credentials fail it, as all whose news only the socket tells."""
+    """It never settles; refused credentials fail it, as all waits that depend on the socket alone."""
 
     __slots__ = ("_heard",)
 
@@ -49,7 +49,9 @@ class Watch(Waiter):
         """Said once an outage, in this watch's own log."""
         if not self.troubled:
             self.troubled = str(error)
-            self._say(logging.WARNING, f"none for now, and what happens meanwhile is not told later: {error}")
+            self._say(
+                logging.WARNING, f"event stream interrupted; events until it reconnects are lost: {error}"
+            )
 
     def recovered(self) -> None:
         if self.troubled:
@@ -58,7 +60,7 @@ class Watch(Waiter):
 
 
 class Repeats:
-    """Which events are none: a state that has not changed, and what was told already a moment ago."""
+    """Filters duplicates: a state that has not changed, and what was reported already a moment ago."""
 
     def __init__(self) -> None:
         self._told: OrderedDict[tuple[str, str], dict[Event, float]] = OrderedDict()

@@ -11,13 +11,13 @@ from airflow_status_provider.watchers.base import StreamEventTrigger
 
 
 class ArealEventTrigger(StreamEventTrigger):
-    """Tells what happens in an Areal account (documented: 11 types of message on one socket).
+    """Reports what happens in an Areal account (documented: 11 types of message on one socket).
 
     Each event is ``{"version", "service", "type", "job_id", "phase", "status", "message", "scope", "user",
     "name"}``; ``job_id`` is what the type is about (a document, a balancer request, for CD pulls the upload
     session, a copilot task), ``scope`` the upload session, null what the message does not have. A filter is
     one word or several, and one about what a message does not have lets it not pass. The service keeps no
-    history: what happens while no socket is open is not told later.
+    history: events that occur while no socket is open are lost.
 
     :param areal_conn_id: an Airflow connection of type ``areal``.
     :param types: the service's types, such as ``FILE_STATUS_UPDATED``; None for all 11.

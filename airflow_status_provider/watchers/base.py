@@ -1,7 +1,7 @@
-"""What every watcher does: tell Airflow what happens in a service, for as long as a DAG is scheduled on it.
+"""What every watcher does: report a service's events to Airflow, for as long as a DAG is scheduled on it.
 
 1. Airflow restarts a watcher that ends or fails a second later, and for ever: so ``run`` does neither. What
-   may pass is waited out; what has to be mended is said once and looked for again, rarely.
+   may pass is retried; what has to be fixed is logged once and looked for again, rarely.
 2. ``__init__`` only assigns and cannot fail. What is wrong with its arguments is raised by ``serialize``,
    which makes it an import error of the DAG. An argument that it does not know is wrong there; a watcher that
    is stored has it from another release of this package, and watches without it.
@@ -10,7 +10,7 @@
    acknowledgement that they could pass on.
 4. Events are logged and stored: they carry no results.
 5. Airflow begins a run for the first event that it finds, and leaves those that come before it has done so
-   to the next run: so the last event of a burst comes a little later, that a run is begun for the rest. From
+   to the next run: so the last event of a burst comes a little later, so that a run starts for the rest. From
    3.4 on it begins a run for each event, by default, and nothing is held back.
 """
 
@@ -82,7 +82,7 @@ class Watcher(BaseEventTrigger):
         try:
             self._validate()
         except InvalidInput as error:
-            self.log.error("%s; mend the DAG", error)
+            self.log.error("%s; fix the DAG", error)
             await _for_ever()
         if self._unknown:
             names = ", ".join(sorted(self._unknown))
@@ -166,7 +166,7 @@ class Watcher(BaseEventTrigger):
 
 
 class StreamEventTrigger(Watcher):
-    """Tells what an account's socket tells, as far as the filters let it pass."""
+    """Reports what an account's socket reports, as far as the filters let it pass."""
 
     #: the types of message that the service has
     known: ClassVar[frozenset[str]]
@@ -219,7 +219,7 @@ class StreamEventTrigger(Watcher):
 
 
 class EndEventTrigger(Watcher):
-    """Tells one job's end, once: where Airflow has a memory for watchers (3.3), also over restarts."""
+    """Reports one job's end, once: where Airflow has a memory for watchers (3.3), also over restarts."""
 
     kind: ClassVar[JobKind]
     job_id: Any
@@ -280,7 +280,7 @@ class EndEventTrigger(Watcher):
         )
 
     def _forgetful(self, error: Exception) -> None:
-        self.log.warning("after a restart this end may be told again (%s)", type(error).__name__)
+        self.log.warning("after a restart this end may be reported again (%s)", type(error).__name__)
 
 
 def _listed(wanted: Any) -> list[str] | None:

@@ -10,7 +10,7 @@ from airflow_status_provider.watchers.base import DEFAULT_POLL_INTERVAL, EndEven
 
 
 class HaidyTaskEventTrigger(EndEventTrigger):
-    """Tells the end of a Haidy task (polled: the service has no socket).
+    """Reports the end of a Haidy task (polled: the service has no socket).
 
     The event is ``{"version", "service", "type", "job_id", "phase", "status", "message", "scope", "user",
     "name"}`` with type ``task_ended``, and comes once; before Airflow 3.3, or for a watcher of several

@@ -11,13 +11,13 @@ from airflow_status_provider.watchers.base import StreamEventTrigger
 
 
 class OrganizerEventTrigger(StreamEventTrigger):
-    """Tells what happens to the jobs and files of an Organizer.
+    """Reports what happens to the jobs and files of an Organizer.
 
     Documented types: ``job_progress``, ``job_complete``, ``error``, ``file_uploaded``; observed on real
     servers: ``job.created``, ``job.updated``. ``phases`` reads the same on both. Progress alone is no event.
     Each event is ``{"version", "service", "type", "job_id", "phase", "status", "message", "scope", "user",
     "name"}``; for an upload, ``job_id`` is the file's and ``name`` its name; ``scope`` and ``user`` are null.
-    A filter is one word or several. What happens while no socket is open is not told later.
+    A filter is one word or several. Events that occur while no socket is open are lost.
 
     :param organizer_conn_id: an Airflow connection of type ``organizer``.
     :param types: the service's types; None for all.

@@ -10,7 +10,7 @@ from airflow_status_provider.watchers.base import DEFAULT_POLL_INTERVAL, EndEven
 
 
 class TaggerBatchEventTrigger(EndEventTrigger):
-    """Tells the end of a Tagger batch, which may be watched before it is started.
+    """Reports the end of a Tagger batch, which may be watched before it is started.
 
     The event is ``{"version", "service", "type", "job_id", "phase", "status", "message", "scope", "user",
     "name"}`` with type ``batch_ended``, and comes once; before Airflow 3.3, or for a watcher of several
@@ -18,7 +18,7 @@ class TaggerBatchEventTrigger(EndEventTrigger):
 
     :param tagger_conn_id: an Airflow connection of type ``tagger``.
     :param job_id: the batch; ids may be chosen before the start.
-    :param poll_interval: seconds between status reads while no socket evidently works.
+    :param poll_interval: seconds between status reads while no socket is known to work.
     :param queue: the queue of triggerers that watch (Airflow 3.4), if ``[triggerer] queues_enabled`` is on;
         by default those that have no queue.
     """

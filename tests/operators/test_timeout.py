@@ -249,7 +249,7 @@ def test_a_stalled_sensor_is_retried(way: dict[str, Any], status_simulator: Simu
 
 def test_what_only_the_socket_tells_cannot_be_seen_to_stall() -> None:
     """No read can confirm it, so it is not offered; nor for a sensor that waits in pieces."""
-    with pytest.raises(InvalidInput, match="only the socket tells of a CD push's end"):
+    with pytest.raises(InvalidInput, match="only the socket reports a CD push's end"):
         ArealCDPushSensor(task_id="t", cdbalancer_request_id="r", stall_timeout=5)
     with pytest.raises(InvalidInput, match="not mode='reschedule'"):
         TaggerBatchSensor(task_id="t", job_id="j", stall_timeout=5, mode="reschedule", deferrable=False)

@@ -165,7 +165,7 @@ def test_refused_credentials_are_an_error_before_any_deferral(
     words = plainly(task)
     assert f"{case.title} (connection '{case.service}_default')" in words
     assert "refused" in words
-    assert "mend the connection" in words or "check login and password" in words
+    assert "update the connection's credentials" in words or "check login and password" in words
 
 
 @every([*SERVICES, CASES[6]])

@@ -195,7 +195,7 @@ def test_what_only_the_socket_tells_is_no_matter_of_poking(
     """Without a status endpoint there is nothing to poke: said before anything is sent."""
     task = Task(case.sensor, **Remote(case, status_simulator).arguments(**ways["poke by poke"]))
     assert isinstance(task.run().error, InvalidInput)
-    assert "only the socket tells" in said(task)
+    assert "only the socket reports" in said(task)
     assert not status_simulator.simulator.requests
 
 

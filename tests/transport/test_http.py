@@ -457,7 +457,7 @@ async def test_a_page_does_not_refuse_a_key_that_has_worked(peer: Serve) -> None
         with pytest.raises(RemoteUnavailable, match="by a page"):
             await client.send(READ)
         await client.send(READ)
-        with pytest.raises(AuthenticationFailed, match="mend the connection"):
+        with pytest.raises(AuthenticationFailed, match="update the connection's credentials"):
             await client.send(READ)
 
 
@@ -545,7 +545,7 @@ async def test_credentials_refused_right_after_the_login_are_refused(sim: Simula
         await client.send(ME)
         sim.areal.users["alice"].active = False
         with pytest.raises(
-            AuthenticationFailed, match="the credentials were refused .*; mend the connection"
+            AuthenticationFailed, match="the credentials were refused .*; update the connection's credentials"
         ):
             await client.send(ME)
     assert sum(logins(sim)) <= 2

@@ -129,7 +129,9 @@ async def test_a_key_withdrawn_in_the_middle_ends_the_waits(world: Make) -> None
     await until(lambda: here.reads() >= 5)
     here.server.expire_tokens()
     for waiting in waits:
-        with pytest.raises(AuthenticationFailed, match=r"Haidy \(connection 'here'\).*mend the connection"):
+        with pytest.raises(
+            AuthenticationFailed, match=r"Haidy \(connection 'here'\).*update the connection's credentials"
+        ):
             await result(waiting)
 
 
@@ -289,7 +291,7 @@ async def test_a_wait_that_has_ended_keeps_nothing_alive(world: Make) -> None:
     jobs = [here.add() for _ in range(5)]
     hearers = [Hearer() for _ in jobs]
     told = [weakref.ref(hearer) for hearer in hearers]
-    waits = [here.wait(job, told=hearer) for job, hearer in zip(jobs, hearers, strict=True)]
+    waits = [here.wait(job, on_progress=hearer) for job, hearer in zip(jobs, hearers, strict=True)]
     del hearers
     await here.listening()
     for job_id in jobs:

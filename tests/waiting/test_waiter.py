@@ -69,7 +69,7 @@ async def test_a_change_is_told_once_and_logged_with_what_is_left(
     """Half done after two minutes: two more, for whoever listens and in the log; what stays is not repeated."""
     heard: list[News] = []
     tracker = organizer.ORGANIZE.tracker("j")
-    waiter = Waiter(tracker, where="here", interval=10.0, deadline=None, told=heard.append)
+    waiter = Waiter(tracker, where="here", interval=10.0, deadline=None, on_progress=heard.append)
     for progress, how in ((0.0, "poll"), (0.5, "push"), (0.5, "poll")):
         tracker.latest = replace(RUNNING, progress=progress)
         waiter.note(tracker.latest, how)
@@ -114,7 +114,7 @@ async def test_a_job_that_stalls_near_its_end_is_not_chased_though_it_tells_of_o
 async def test_progress_that_predicts_no_time_at_all_predicts_nothing(waiter: Waiter, clock: Clock) -> None:
     """A share so small that the end would be infinitely, or a million years, away."""
     heard: list[News] = []
-    waiter._told = heard.append
+    waiter._on_progress = heard.append
     for progress in (0.0, 1e-320, 1e-12):
         waiter.note(replace(RUNNING, progress=progress), "poll")
         clock.now += 10.0

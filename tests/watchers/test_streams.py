@@ -281,9 +281,9 @@ async def test_a_service_that_is_away(
     await wire.cut()
     describe(monkeypatch, here, host=wire.url, port=None)
     watched = watch(here, watcher(**COMPLETED))
-    await until(lambda: "none for now" in airflow_log())
+    await until(lambda: "event stream interrupted" in airflow_log())
     await asyncio.sleep(0.5)
-    assert airflow_log().count("none for now") == 1
+    assert airflow_log().count("event stream interrupted") == 1
     await wire.mend()
     await listening(here)
     await until(lambda: "listening again" in airflow_log())
