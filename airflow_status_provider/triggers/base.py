@@ -84,6 +84,8 @@ DECIDE_EVERY = 0.5
 MOST_CREDENTIALS = 5
 #: seconds for Airflow to give a connection before it is asked again
 FETCH_TIME = 60.0
+#: the same where the deadline is near or has passed, for one last read needs a connection
+LAST_FETCH_TIME = 10.0
 #: states of a task that is not over, or not for good
 _ALIVE = ("deferred", "running", "queued", "scheduled", "up_for_retry")
 DEFAULT_POLL_INTERVAL = 5.0
@@ -379,11 +381,11 @@ class StatusTrigger(BaseTrigger):
         for attempt in itertools.count(1):
             left = math.inf if self.deadline is None else self.deadline - time.time()
             try:
-                async with asyncio.timeout(min(FETCH_TIME, max(0.0, left))):
+                async with asyncio.timeout(min(FETCH_TIME, max(LAST_FETCH_TIME, left))):
                     return await self._hook().aendpoint(stale)
             except TimeoutError:
                 trouble = RemoteUnavailable(
-                    f"{self._hook().where}: Airflow does not answer when asked for it"
+                    f"{self._hook().describe(self.job_id, self.kind)}: Airflow does not give the connection"
                 )
                 if left > FETCH_TIME:
                     continue

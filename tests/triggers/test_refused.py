@@ -62,7 +62,29 @@ async def test_a_connection_that_is_not_given_ends_the_wait_at_its_deadline(
         raise AssertionError
 
     monkeypatch.setattr(HaidyHook, "_aconnection", connection)
-    trigger = HaidyTaskTrigger(conn_id="hangs", job_id="j", deadline=time.time() + 0.3, poll_interval=5)
+    monkeypatch.setattr(base, "LAST_FETCH_TIME", 0.3)
+    trigger = HaidyTaskTrigger(conn_id="hangs", job_id="j", deadline=time.time() + 0.1, poll_interval=5)
     event = await _event(trigger)
     assert event["error"]["type"] == "WaitTimeout"
-    assert "Airflow does not answer" in event["error"]["message"]
+    assert "task 'j': Airflow does not give the connection" in event["error"]["message"]
+
+
+async def test_a_wait_that_resumes_after_its_deadline_reads_once(
+    peer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The triggerer was away at the deadline: the connection is fetched, and the last read decides."""
+
+    async def handle(request: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer(b'{"taskId": "j", "status": "DONE", "result": {}}', Connection="close"))
+        await writer.drain()
+        writer.close()
+
+    service = await peer(handle)
+
+    async def connection(self: HaidyHook) -> Connection:
+        await asyncio.sleep(0.05)
+        return Connection(conn_id="late", conn_type="haidy", host=service.url, password="secret-password")
+
+    monkeypatch.setattr(HaidyHook, "_aconnection", connection)
+    event = await _event(HaidyTaskTrigger(conn_id="late", job_id="j", deadline=time.time() - 60))
+    assert event["phase"] == "succeeded"
