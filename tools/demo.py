@@ -25,7 +25,7 @@ import httpx
 
 from airflow_status_provider.simulator import SimulatorThread
 from airflow_status_provider.simulator.server import DIALECTS
-from tools.stack import END_STATES, AirflowApi, AirflowStack, StackError, describe_import_errors
+from tools.stack import END_STATES, AirflowApi, AirflowStack, StackError, describe_import_errors, region
 
 DAGS = Path(__file__).resolve().parent.parent / "example_dags"
 SERVICES = ("Areal", "Tagger", "Organizer", "Haidy")
@@ -241,7 +241,7 @@ def _task_name(instance: Mapping[str, Any]) -> str:
 
 def row(api: AirflowApi, instance: Mapping[str, Any]) -> Row:
     where = (instance["dag_id"], instance["dag_run_id"], instance["task_id"])
-    result = api.xcom(*where, map_index=instance["map_index"])
+    result = api.xcom(*where, map_index=instance["map_index"], **region(instance))
     service = next((name for name in SERVICES if (instance["operator"] or "").startswith(name)), None)
     wait = result.get("wait", {}) if service and isinstance(result, dict) else {}
     tries = f", try {instance['try_number']}" if instance["try_number"] > 1 else ""
@@ -274,7 +274,7 @@ def failures(api: AirflowApi) -> Iterator[str]:
     for instance in api.task_instances("~", "~"):
         if instance["state"] == "failed":
             where = (instance["dag_id"], instance["dag_run_id"], instance["task_id"])
-            log = api.log(*where, instance["try_number"], instance["map_index"])
+            log = api.log(*where, instance["try_number"], instance["map_index"], **region(instance))
             errors = [line for line in log.splitlines() if " error " in line]
             last = errors[-1] if errors else "its log has no error"
             yield f"{instance['dag_id']}.{_task_name(instance)} failed: {last[:REASON_WIDTH]}"

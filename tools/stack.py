@@ -461,7 +461,7 @@ class AirflowApi:
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         return self._get_all(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances", "task_instances")
 
-    # ``region``: the region_id and region_index of a task instance in a loop, as a list of them has them
+    # ``region``: what the function of that name finds in a listed task instance
 
     def task_instance(
         self, dag_id: str, run_id: str, task_id: str, map_index: int = -1, **region: Any
@@ -542,6 +542,11 @@ class AirflowApi:
     def _states(self, dag_id: str, run_id: str) -> str:
         instances = self.task_instances(dag_id, run_id)
         return ", ".join(f"{instance['task_id']}={instance['state']}" for instance in instances) or "none"
+
+
+def region(instance: Mapping[str, Any]) -> dict[str, Any]:
+    """What else names a listed task instance where task and map index do not: the iteration of a loop."""
+    return {name: instance[name] for name in ("region_id", "region_index") if instance.get(name) is not None}
 
 
 class ApiError(StackError):

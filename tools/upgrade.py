@@ -21,7 +21,7 @@ from typing import Any
 
 from tools.demo import Clock
 from tools.matrix import PRE_RELEASE, Wrong, checked, interpreter, newest, requirements
-from tools.stack import AirflowStack
+from tools.stack import AirflowStack, region
 
 OLD = "3.3.2"
 ROOT = Path(__file__).resolve().parent.parent
@@ -164,19 +164,17 @@ def end() -> int:
         print(json.dumps({"deferred": _all_deferred(stack)}), flush=True)
         sys.stdin.readline()
         stack.api.wait(DAG_ID, run_id, timeout=PATIENCE)
-        tasks = []
-        for each in stack.api.task_instances(DAG_ID, run_id):
-            region = {key: each[key] for key in ("region_id", "region_index") if each.get(key) is not None}
-            tasks.append(
-                {
-                    "name": each["task_id"] + (f" [{each['map_index']}]" if each["map_index"] >= 0 else ""),
-                    "state": each["state"],
-                    "try": each["try_number"],
-                    "result": stack.api.xcom(
-                        DAG_ID, run_id, each["task_id"], map_index=each["map_index"], **region
-                    ),
-                }
-            )
+        tasks = [
+            {
+                "name": each["task_id"] + (f" [{each['map_index']}]" if each["map_index"] >= 0 else ""),
+                "state": each["state"],
+                "try": each["try_number"],
+                "result": stack.api.xcom(
+                    DAG_ID, run_id, each["task_id"], map_index=each["map_index"], **region(each)
+                ),
+            }
+            for each in stack.api.task_instances(DAG_ID, run_id)
+        ]
         print(json.dumps({"tasks": tasks}), flush=True)
     return 0
 

@@ -13,7 +13,9 @@ from airflow_status_provider.simulator import SimulatorThread
 from tools.stack import AirflowStack
 
 DAGS = Path(__file__).parent / "dags"
-EXAMPLE = Path(__file__).parents[2] / "example_dags" / "on_document.py"
+EXAMPLES = [
+    Path(__file__).parents[2] / "example_dags" / name for name in ("on_document.py", "tag_until_done.py")
+]
 
 ENVIRONMENT = {
     # How soon another triggerer takes over from a dead one: 30 seconds by default, too long for a test.
@@ -44,9 +46,10 @@ def airflow_stack(
     airflow_simulator: SimulatorThread,
     airflow_observed: SimulatorThread,
 ) -> Iterator[AirflowStack]:
-    """A running Airflow on tests/system/dags and one example, or on the folder that an indirect parameter names."""
+    """A running Airflow on tests/system/dags and two examples, or on the folder that an indirect parameter names."""
     folder = shutil.copytree(DAGS, tmp_path_factory.mktemp("airflow") / "dags")
-    shutil.copy(EXAMPLE, folder)
+    for example in EXAMPLES:
+        shutil.copy(example, folder)
     connections = airflow_simulator.connections() | {
         "stack_test": {"conn_type": "generic", "host": "example.test", "password": "a-secret-of-the-test"}
     }

@@ -11,7 +11,7 @@ import pytest
 
 from airflow_status_provider.simulator import SimulatorThread
 from tests.versions import needs_airflow
-from tools.stack import AirflowStack
+from tools.stack import AirflowStack, region
 
 pytestmark = [
     pytest.mark.airflow,
@@ -41,9 +41,8 @@ def instances(stack: AirflowStack, run_id: str) -> list[dict[str, Any]]:
 
 
 def xcom(stack: AirflowStack, each: dict[str, Any], key: str) -> Any:
-    region = {name: each[name] for name in ("region_id", "region_index")}
-    where = ("looped", each["dag_run_id"], each["task_id"], key)
-    return stack.api.xcom(*where, map_index=each["map_index"], **region)
+    where = (each["dag_id"], each["dag_run_id"], each["task_id"], key)
+    return stack.api.xcom(*where, map_index=each["map_index"], **region(each))
 
 
 @pytest.mark.usefixtures("short_jobs")
@@ -69,6 +68,27 @@ def test_each_iteration_has_a_job_of_its_own(
         assert len(services.organizer.starts) == before["organizer"] + 4 * round_
         if round_ == 1:
             api.clear("looped", run_id)
+
+
+@pytest.mark.usefixtures("short_jobs")
+@pytest.mark.parametrize(
+    ("paths", "batches"),
+    [(["a.pdf", "b.pdf"], [2]), (["a.pdf", "missing.pdf"], [2, 1, 1])],
+    ids=["nothing is left", "one document fails each time"],
+)
+def test_a_loop_looks_at_its_jobs_result(
+    airflow_stack: AirflowStack, airflow_simulator: SimulatorThread, paths: list[str], batches: list[int]
+) -> None:
+    """The example: what failed is tagged again, as a batch of its own, three times at most."""
+    tagger, api = airflow_simulator.simulator.tagger, airflow_stack.api
+    api.wait_for_dag("tag_until_done")
+    before = len(tagger.starts)
+    documents = [{"title": path, "file_path": f"https://files.example/{path}"} for path in paths]
+    run_id = api.trigger("tag_until_done", {"documents": documents})
+    state = api.wait("tag_until_done", run_id, timeout=240)
+    assert [len(tagger.jobs[job_id].documents) for job_id in tagger.starts[before:]] == batches
+    # the loop's gate fails a loop that may not go on
+    assert state == ("success" if len(batches) == 1 else "failed")
 
 
 @pytest.mark.usefixtures("ended")
