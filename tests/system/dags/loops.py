@@ -18,8 +18,9 @@ DOCUMENTS = [{"title": "a", "file_path": "https://files.example/a.pdf"}]
 def looped() -> None:
     @task_group
     def again() -> None:
-        TaggerBatchOperator(task_id="single", documents=DOCUMENTS, poll_interval=1)
-        OrganizerOperator.partial(task_id="mapped", poll_interval=1).expand(input_dir=["/a", "/b"])
+        single = TaggerBatchOperator(task_id="single", documents=DOCUMENTS, poll_interval=1)
+        # a loop ends with one task
+        single >> OrganizerOperator.partial(task_id="mapped", poll_interval=1).expand(input_dir=["/a", "/b"])
 
     group: Any = again
     if hasattr(group, "loop"):
