@@ -12,6 +12,7 @@ import sys
 import time
 from typing import Any
 
+from airflow.models import xcom
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.trigger import Trigger
 from airflow.models.xcom import XComModel
@@ -67,6 +68,9 @@ def defer(session: Session, task: TaskInstance, number: int, model: TaskInstance
 
 
 def push(session: Session, task: TaskInstance, key: str, value: Any) -> None:
+    if of_attempt := getattr(xcom, "XComModelV2", None):  # 3.4, whose XComModel is only for reading
+        session.add(of_attempt(task_instance_id=task.id, key=key, value=value))
+        return
     where = {
         "dag_id": task.dag_id,
         "run_id": task.run_id,
