@@ -104,6 +104,7 @@ class Tracker:
         "_denials",
         "_denied_since",
         "_hinted",
+        "_total",
         "job_id",
         "kind",
         "latest",
@@ -122,6 +123,7 @@ class Tracker:
         self._denied_since = 0.0
         self._denials = 0
         self._hinted: str | None = None
+        self._total: int | None = None
         self.topics: tuple[Topic, ...] = ((kind.name, job_id),)
 
     @property
@@ -166,8 +168,9 @@ class Tracker:
             update = replace(update, progress=max(last.progress, update.progress or 0.0))
         if update.message is None and update.phase.ended and not update.phase.good:
             update = replace(update, message=self._hinted)
-        if last is not None and update.total is None and last.total is not None and update.phase.ended:
-            update = replace(update, total=last.total)  # which some last frames leave out
+        self._total = self._total if update.total is None else update.total
+        if update.total is None and update.phase.ended:
+            update = replace(update, total=self._total)  # which some last frames leave out
         if not update.phase.ended and update.result is not None:
             # a running job's partial result would otherwise be kept for as long as its wait
             update = replace(update, result=None)

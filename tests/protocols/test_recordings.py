@@ -7,16 +7,17 @@ confirm, ``proof`` for a frame that only proves the subscription, ``-`` for one 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from airflow_status_provider.errors import StatusProviderError
+from airflow_status_provider.errors import RateLimited, StatusProviderError
 from airflow_status_provider.protocols import organizer, tagger
 from airflow_status_provider.protocols.jobs import JobKind
-from airflow_status_provider.protocols.model import Heard, Response, StreamProtocol, Update
+from airflow_status_provider.protocols.model import Heard, Phase, Response, StreamProtocol, Tokens, Update
 from tests.protocols.talking import answer, carry
 
 FOLDER = Path(__file__).parent.parent / "transcripts"
@@ -53,6 +54,9 @@ def vendor(recording: str) -> tuple[StreamProtocol, JobKind]:
 # -- frames
 
 GREETED = ["-"]
+ROWS_OF_23 = [  # twelve documents, each with a frame at its beginning and one at its end
+    f"running processing {round(100 * row / 12)}%" for row in range(1, 12) for _ in range(2)
+]
 ROWS_OF_08 = [  # eleven documents; the first row's first frame is past, and the fourth row has only its end
     *("running processing 9%", "running processing 9%", "running processing 18%"),
     *("running processing 18%", "running processing 27%", "running processing 36%"),
@@ -146,18 +150,80 @@ SOCKETS = {
             "succeeded completed 2/0/2",
         ]
     },
+    "organizer_14_default_login_limit": {"ws1": ["pending queued", "running running", "-", "proof"]},
+    "organizer_15_execute_limit_retry_after": {},
+    "organizer_18_api_key_refused_on_socket": {"ws1": ["pending queued", "running running"]},
+    "tagger_20_server_stopped_gracefully_mid_job": {
+        "ws1": ["running processing 0% 0/0/10", "running processing 10%", "running processing 10%"]
+    },
+    "tagger_21_user_kills_task_in_slow_document_no_cancel_sent": {},
+    "tagger_22_document_of_40_s": {
+        "ws1": [
+            "running processing 67% 2/0/3",
+            *("running processing 67%", "running processing 100%"),
+            "succeeded completed 3/0/3",
+        ],
+        "ws2": ["ask completed -/-/3"],
+    },
+    "tagger_23_access_token_expires_mid_wait": {
+        "ws1": [
+            "running processing 8% 1/0/12",
+            *ROWS_OF_23[1:],
+            *("running processing 100%", "succeeded completed 12/0/12"),
+        ],
+        "ws2": ["ask completed -/-/12", "succeeded completed 12/0/-"],
+    },
+    "tagger_25_ghost_of_a_cancelled_unknown_job": {},
+    "tagger_28_start_while_the_loop_is_blocked": {
+        "ws1": [
+            *("running processing 67% 2/0/3", "running processing 100%"),
+            "succeeded completed 3/0/3",
+        ],
+        "ws2": ["ask completed -/-/3"],
+    },
+    "tagger_30_start_carried_out_after_its_client_gave_up": {},
+}
+#: of recordings with many sockets: how often each frame's meaning comes on all of them
+CROWDS = {
+    "organizer_12_twenty_jobs_at_once": {
+        "-": 4,
+        "proof": 2,
+        "pending queued": 9,
+        "running running": 9,
+        "succeeded completed 2/0/2": 5,
+    },
+    "tagger_18_twenty_jobs_at_once": {
+        "running processing 0% 0/0/3": 1,
+        "running processing 33% 1/0/3": 19,
+        "running processing 33%": 1,
+        "running processing 67%": 39,
+        "running processing 100%": 20,
+        "succeeded completed 3/0/3": 20,
+        "ask completed -/-/3": 20,
+        "succeeded completed 3/0/-": 18,
+    },
 }
 
 
-@pytest.mark.parametrize("recording", RECORDINGS)
-def test_every_frame(recording: str) -> None:
-    """Each socket of a recording said, frame for frame, just this."""
+def sockets(recording: str) -> dict[str, list[str]]:
     stream, _ = vendor(recording)
     heard: dict[str, list[str]] = {}
     for event in events(recording):
         if event["kind"] == "ws_recv":
             heard.setdefault(event["label"], []).append(said(stream.read_frame(event["raw"])))
-    assert heard == SOCKETS[recording]
+    return heard
+
+
+@pytest.mark.parametrize("recording", sorted(SOCKETS))
+def test_every_frame(recording: str) -> None:
+    """Each socket of a recording said, frame for frame, just this."""
+    assert sockets(recording) == SOCKETS[recording]
+
+
+@pytest.mark.parametrize("recording", sorted(CROWDS))
+def test_every_frame_of_a_crowd(recording: str) -> None:
+    """All sockets of a recording of many jobs said, in whatever order, just this."""
+    assert Counter(frame for frames in sockets(recording).values() for frame in frames) == CROWDS[recording]
 
 
 def test_every_frame_is_about_the_job_it_names() -> None:
@@ -174,13 +240,18 @@ def test_every_frame_is_about_the_job_it_names() -> None:
 
 def understood(recording: str, event: dict[str, Any]) -> str:
     """What a recorded answer comes to, by the code that would have asked for it."""
-    response = answer(event["body"], event["status"])
+    if event["status"] is None:
+        return "no answer"
+    later = event.get("headers", {}).get("Retry-After")
+    response = answer(event["body"], event["status"], retry_after=later and float(later))
     service, path = recording.split("_", maxsplit=1)[0], event["path"]
     scheme = (tagger.SERVICE if service == "tagger" else organizer.SERVICE).auth("alice", "secret", {})
     if scheme.refused(response) and "login" not in path:
         return "refused"
     try:
         return _understood(service, path, response, scheme)
+    except RateLimited as error:
+        return f"RateLimited: {error.retry_after:.0f} s"
     except StatusProviderError as error:
         return f"{type(error).__name__}: {error}"
 
@@ -190,6 +261,8 @@ def _understood(service: str, path: str, response: Response, scheme: Any) -> str
     last = path.rsplit("/", 1)[1]
     if last == "login":
         return f"signed in as {carry(scheme.login(), response)[1].access}"
+    if last == "refresh":
+        return f"renewed to {carry(scheme.refresh(Tokens('old', 'refresh')), response)[1].access}"
     if last == "me":
         return ", ".join(sorted(response.object())[:2])
     if last == "active":
@@ -294,17 +367,115 @@ ANSWERS = {
     ],
     "tagger_08_document_errors": [SIGNED_IN, "pending pending -/-/11", "partial completed 100% 2/9/11"],
     "tagger_14_observe_before_start_client_job_id": [SIGNED_IN, "pending pending -/-/2"],
+    "organizer_14_default_login_limit": [
+        *(SIGNED_IN, "pending queued", SIGNED_IN, "running running"),
+        *("RateLimited: 284 s", SIGNED_IN, "succeeded completed 3/0/3"),
+    ],
+    "organizer_15_execute_limit_retry_after": [
+        *(SIGNED_IN, "RateLimited: 3594 s"),
+        *(SIGNED_IN, "RateLimited: 3588 s"),
+    ],
+    "organizer_18_api_key_refused_on_socket": [
+        "pending queued",
+        *["running running"] * 3,
+        "succeeded completed 3/0/3",
+    ],
+    "tagger_20_server_stopped_gracefully_mid_job": [
+        *(SIGNED_IN, "pending pending -/-/10", SIGNED_IN),
+        *["running processing 0% 0/0/10"] * 2,
+        "running processing 10% 1/0/10",
+        *["no answer"] * 10,
+        "cancelled cancelled 20% 2/0/10",
+    ],
+    "tagger_21_user_kills_task_in_slow_document_no_cancel_sent": [
+        *(SIGNED_IN, "pending pending -/-/5"),
+        *(SIGNED_IN, "running processing 20% 1/0/5"),
+        *(SIGNED_IN, SIGNED_IN, "running processing 20% 1/0/5", SIGNED_IN),
+    ],
+    "tagger_22_document_of_40_s": [
+        *(SIGNED_IN, "pending pending -/-/3"),
+        *(SIGNED_IN, "running processing 33% 1/0/3"),
+        *(SIGNED_IN, SIGNED_IN, *["running processing 67% 2/0/3"] * 2, "succeeded completed 100% 3/0/3"),
+        SIGNED_IN,
+    ],
+    "tagger_23_access_token_expires_mid_wait": [
+        *(SIGNED_IN, "pending pending -/-/12"),
+        *(SIGNED_IN, "running processing 0% 0/0/12"),
+        *(SIGNED_IN, *["running processing 8% 1/0/12"] * 2, "running processing 58% 7/0/12"),
+        *("refused", "renewed to <access-token>", "succeeded completed 100% 12/0/12"),
+        SIGNED_IN,
+    ],
+    "tagger_25_ghost_of_a_cancelled_unknown_job": [SIGNED_IN, "NotFound: HTTP 200: status unknown"],
+    "tagger_28_start_while_the_loop_is_blocked": [
+        *([SIGNED_IN] * 3),
+        "pending pending -/-/3",
+        *(SIGNED_IN, "running processing 33% 1/0/3"),
+        *(SIGNED_IN, "running processing 67% 2/0/3", "succeeded completed 100% 3/0/3"),
+        SIGNED_IN,
+    ],
+    "tagger_30_start_carried_out_after_its_client_gave_up": [
+        "NotFound: HTTP 404: Job not found",
+        "pending pending -/-/3",
+    ],
 }
 
 
-@pytest.mark.parametrize("recording", RECORDINGS)
+#: of recordings with many jobs: how often each answer's meaning comes
+CROWDS_ANSWERS = {
+    "organizer_12_twenty_jobs_at_once": {
+        SIGNED_IN: 43,
+        "pending queued": 20,
+        "running running": 7,
+        "succeeded completed 2/0/2": 20,
+    },
+    "tagger_18_twenty_jobs_at_once": {
+        SIGNED_IN: 61,
+        "pending pending -/-/3": 20,
+        "running processing 0% 0/0/3": 14,
+        "running processing 0% 1/0/3": 5,  # a row is counted before the progress says so
+        "running processing 33% 1/0/3": 24,
+        "running processing 33% 2/0/3": 4,
+        "running processing 67% 2/0/3": 13,
+        "succeeded completed 100% 3/0/3": 20,
+    },
+}
+
+
+def answers(recording: str) -> list[str]:
+    return [understood(recording, event) for event in events(recording) if event["kind"] == "http"]
+
+
+@pytest.mark.parametrize("recording", sorted(ANSWERS))
 def test_every_answer(recording: str) -> None:
     """Each REST answer of a recording comes, in its order, to just this."""
-    asked = [event for event in events(recording) if event["kind"] == "http"]
-    assert [understood(recording, event) for event in asked] == ANSWERS[recording]
+    assert answers(recording) == ANSWERS[recording]
+
+
+@pytest.mark.parametrize("recording", sorted(CROWDS_ANSWERS))
+def test_every_answer_of_a_crowd(recording: str) -> None:
+    """All REST answers of a recording of many jobs come, in whatever order, to just this."""
+    assert Counter(answers(recording)) == CROWDS_ANSWERS[recording]
 
 
 # -- whole jobs
+
+
+def answered(event: dict[str, Any]) -> bool:
+    return event["status"] not in (None, 401, 403)
+
+
+def jobs_of(recording: str) -> list[str]:
+    """The jobs that a frame or a status of the recording is about."""
+    found: dict[str, None] = {}
+    for event in events(recording):
+        if event["kind"] == "ws_recv" and "job_id" in (frame := json.loads(event["raw"])):
+            found[frame["job_id"]] = None
+        elif "/status" in event.get("path", "") and isinstance(event.get("body"), dict):
+            found |= {job_id: None for job_id in [event["body"].get("job_id")] if job_id}
+    return list(found)
+
+
+EVERY_JOB = [(recording, job_id) for recording in RECORDINGS for job_id in jobs_of(recording)]
 
 
 def replay(recording: str, job_id: str, ways: str) -> Iterator[tuple[str, Update]]:
@@ -317,7 +488,7 @@ def replay(recording: str, job_id: str, ways: str) -> Iterator[tuple[str, Update
         if event["kind"] == "ws_recv" and ways != "reads":
             news = [u for u in stream.read_frame(event["raw"]).updates if u.job_id == job_id]
             update = tracker.hear(news[0]) if news else None
-        elif ways != "frames" and event.get("path", "").endswith(asked) and event["status"] not in (401, 403):
+        elif ways != "frames" and event.get("path", "").endswith(asked) and answered(event):
             update = tracker.read(answer(event["body"], event["status"]), event["t"])
         if update is not None:
             yield told(update), update
@@ -402,7 +573,7 @@ def replay(recording: str, job_id: str, ways: str) -> Iterator[tuple[str, Update
             "tagger_02_cancel",
             "9eba7ed5-3c13-4e11-8c1f-80fa50bfa67d",
             "both",
-            ["running processing 0% 0/0/6", "running processing 17%", "cancelled cancelled 1/0/-"],
+            ["running processing 0% 0/0/6", "running processing 17%", "cancelled cancelled 1/0/6"],
         ),
         (
             "tagger_02_cancel",
@@ -463,6 +634,38 @@ def replay(recording: str, job_id: str, ways: str) -> Iterator[tuple[str, Update
                 "succeeded completed 2/0/2",
             ],
         ),
+        (
+            "organizer_14_default_login_limit",
+            "82f412077a514d55b4a9354ffb0fead0",
+            "both",
+            ["pending queued", "running running", "succeeded completed 3/0/3"],
+        ),
+        (
+            "organizer_18_api_key_refused_on_socket",
+            "4c7e5782c51946dbabcbf4641800d0c8",
+            "reads",
+            ["running running", "succeeded completed 3/0/3"],
+        ),
+        (
+            "tagger_20_server_stopped_gracefully_mid_job",
+            "airflow-1b3b1a1a27d0aee13d9293f5e4c1d160",
+            "both",
+            [
+                "running processing 0% 0/0/10",
+                *("running processing 10%", "running processing 10% 1/0/10", "running processing 10%"),
+                "cancelled cancelled 20% 2/0/10",
+            ],
+        ),
+        ("tagger_25_ghost_of_a_cancelled_unknown_job", "ghost-1", "reads", ["lost not_found"]),
+        (
+            "tagger_28_start_while_the_loop_is_blocked",
+            "airflow-d2cf65bddf19d79789be1a743e615bed",
+            "frames",
+            [
+                *("running processing 67% 2/0/3", "running processing 100%"),
+                "succeeded completed 3/0/3",
+            ],
+        ),
     ],
 )
 def test_every_job(recording: str, job_id: str, ways: str, story: list[str]) -> None:
@@ -472,6 +675,29 @@ def test_every_job(recording: str, job_id: str, ways: str, story: list[str]) -> 
         if news not in seen[-1:]:
             seen.append(news)
     assert seen == story
+
+
+@pytest.mark.parametrize(("recording", "job_id"), EVERY_JOB)
+def test_a_read_and_a_frame_never_disagree_on_the_end(recording: str, job_id: str) -> None:
+    """Of whatever job of whatever recording: whether a wait heard its end, read it, or both, it is the same."""
+    ends = {}
+    for ways in ("frames", "reads", "both"):
+        seen = [update for _, update in replay(recording, job_id, ways)]
+        if seen and seen[-1].final and seen[-1].phase is not Phase.LOST:
+            end = seen[-1]
+            ends[ways] = (end.phase, end.processed, end.failed, end.total)
+    if recording == "tagger_05_after_completion":
+        del ends["frames"]  # its status was changed by hand between the two
+    assert len(set(ends.values())) <= 1, ends
+
+
+@pytest.mark.parametrize(("recording", "job_id"), EVERY_JOB)
+def test_the_progress_of_a_recorded_job_never_falls(recording: str, job_id: str) -> None:
+    """Of whatever job of whatever recording, as its reads and as its frames tell it."""
+    for ways in ("frames", "reads"):
+        found = [update.progress for _, update in replay(recording, job_id, ways)]
+        known = [progress for progress in found if progress is not None]
+        assert known == sorted(known)
 
 
 def test_a_job_that_failed_late() -> None:
@@ -487,6 +713,15 @@ def test_a_job_that_failed_late() -> None:
 def catchups(recording: str) -> list[list[dict[str, Any]]]:
     frames = [event["raw"] for event in events(recording) if event["kind"] == "ws_recv"]
     return [rows for frame in frames if (rows := tagger.read_catchup([frame])) is not None]
+
+
+@pytest.mark.parametrize("recording", [name for name in RECORDINGS if name.startswith("tagger")])
+def test_a_recorded_catchup_has_as_many_rows_as_the_server_says(recording: str) -> None:
+    """Each stored row of a catchup is read, and each is a success with tags or a failure with a reason."""
+    for event in events(recording):
+        if event["kind"] == "ws_recv" and (rows := tagger.read_catchup([event["raw"]])) is not None:
+            assert len(rows) == len(json.loads(event["raw"])["results"])
+            assert all(bool(row["tags"]) is row["success"] is not bool(row["error"]) for row in rows)
 
 
 @pytest.mark.parametrize(
@@ -521,4 +756,4 @@ def test_the_rows_of_a_recorded_catchup(recording: str, rows: list[tuple[int, st
 
 def test_every_recording_is_looked_at() -> None:
     """A recording that is added is added to the tables above."""
-    assert set(RECORDINGS) == set(SOCKETS) == set(ANSWERS)
+    assert set(RECORDINGS) == {*SOCKETS, *CROWDS} == {*ANSWERS, *CROWDS_ANSWERS}
