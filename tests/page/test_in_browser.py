@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -48,10 +49,24 @@ TASKS = [task(number) for number in range(MANY)]
 OTHERS = {**task(MANY), "trigger": {"classpath": "others.Trigger", "created_date": NOW}}
 
 
+class Deferred:
+    """The tasks that the made-up Airflow lists, and how."""
+
+    def __init__(self) -> None:
+        self.tasks = [*TASKS, OTHERS]
+        self.limit = 100
+        #: tasks that it counts and does not list
+        self.hidden = 0
+        #: where the page's next look at the list waits, if the test wants to see each
+        self.gate: threading.Semaphore | None = None
+        self.looks = 0
+
+
 class Airflow(BaseHTTPRequestHandler):
     """As much of Airflow's REST API as the page reads, in pages of 100 as by default."""
 
     asked: ClassVar[list[str]] = []
+    deferred: ClassVar[Deferred]
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
@@ -70,9 +85,15 @@ class Airflow(BaseHTTPRequestHandler):
 
     def _json(self, path: str, offset: int) -> Any:
         if path.endswith("/taskInstances"):
-            return {"task_instances": [*TASKS, OTHERS][offset : offset + 100]}
+            if offset == 0:
+                self.deferred.looks += 1
+                if self.deferred.gate is not None:
+                    self.deferred.gate.acquire(timeout=30)
+            listed, end = self.deferred.tasks, offset + self.deferred.limit
+            total = len(listed) + self.deferred.hidden
+            return {"task_instances": listed[offset:end], "total_entries": total}
         if path.endswith("/xcomEntries"):
-            return {"xcom_entries": []}
+            return {"xcom_entries": [], "total_entries": 0}
         name = unquote(path.split("/")[-3])
         number = int(name.removeprefix("task_"))
         value = {"status": HOSTILE, "progress": number / MANY, "conn_id": "here", "job_id": f"job {number}"}
@@ -90,7 +111,13 @@ class Airflow(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def airflow() -> Iterator[str]:
+def deferred() -> Deferred:
+    Airflow.deferred = Deferred()
+    return Airflow.deferred
+
+
+@pytest.fixture
+def airflow(deferred: Deferred) -> Iterator[str]:
     Airflow.asked.clear()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Airflow)
     thread = threading.Thread(target=server.serve_forever)
@@ -131,6 +158,49 @@ def test_a_thousand_tasks(page: Page, airflow: str) -> None:
     assert (
         airflow.replace("remote-jobs/", "dags/a%20dag%2F%C3%BC/runs/run%2B1/tasks/task_1/mapped/1") in links
     )
+
+
+@pytest.mark.parametrize(("others", "limit"), [(5000, 100), (0, 20)])
+def test_lists_are_read_to_their_end(
+    page: Page, airflow: str, deferred: Deferred, others: int, limit: int
+) -> None:
+    """However many tasks of other providers stand before them, and however small Airflow's pages are."""
+    deferred.tasks = [{**OTHERS, "id": f"0-{number}"} for number in range(others)] + TASKS[:60]
+    deferred.limit = limit
+    page.open(airflow)
+    page.until(f"{SEEN}.length === 60")
+    assert page.run("document.querySelector('#trouble').textContent") == ""
+
+
+def test_what_was_not_read_is_said(page: Page, airflow: str, deferred: Deferred) -> None:
+    """Nobody is assured then that no task waits."""
+    deferred.tasks, deferred.hidden = [OTHERS], 7
+    page.open(airflow)
+    page.until(
+        "document.querySelector('#trouble')?.textContent.startsWith('7 more deferred tasks were not read')"
+    )
+    empty = page.run("document.querySelector('#empty').textContent")
+    assert empty == "Of the tasks that were read, none waits for a remote job."
+
+
+def test_a_row_goes_when_two_looks_in_a_row_have_missed_it(
+    page: Page, airflow: str, deferred: Deferred
+) -> None:
+    """A task that ends while pages are read moves those behind it, so one look may miss a task that waits."""
+    deferred.gate = threading.Semaphore(0)
+    page.call("Page.enable")
+    hurry = "const later = setTimeout; window.setTimeout = (work, pause) => later(work, Math.min(pause, 20));"
+    page.call("Page.addScriptToEvaluateOnNewDocument", source=hurry)
+    page.open(airflow)
+    lengths = []
+    for look, listed in enumerate((TASKS[:3], TASKS[:2], TASKS[:3], TASKS[:2], TASKS[:2]), 1):
+        deferred.tasks = listed
+        deferred.gate.release()
+        while deferred.looks <= look:  # the next look comes when this one is shown
+            time.sleep(0.01)
+        lengths.append(page.run(f"{SEEN}.length"))
+    deferred.gate.release(100)
+    assert lengths == [3, 3, 3, 3, 2]
 
 
 def test_an_iteration_of_a_loop_is_shown_and_linked_to(page: Page, airflow: str) -> None:

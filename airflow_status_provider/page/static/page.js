@@ -5,10 +5,12 @@
 // 2. A text of a service's is only ever put into `textContent`.
 // 3. A task's progress is its XCom `progress`. Each is read once, and again when Airflow lists it as newer.
 // 4. A cell is touched only when what it shows has changed: a thousand rows cost as little as those that move.
+// 5. Lists are read to their end. A task that ends while they are read moves all behind it, so one look may miss a
+//    task: its row goes only when two looks in a row have missed it. What was not read is said.
 
 const PACKAGE = "airflow_status_provider.triggers.";
 const PAGE = 1000; // Airflow gives as many as its [api] maximum_page_limit allows
-const MOST = 5000;
+const MOST = 50000; // deferred tasks of any kind, in the order of their ids
 const AT_ONCE = 4;
 const REFRESH = 5000;
 const SILENT = 90; // seconds after which a triggerer, which reports every 5, is missed
@@ -22,6 +24,7 @@ const NUMBERS = ["progress", "processed", "failed", "total", "ends_at", "seen_at
 const rows = new Map();
 let skew = 0; // seconds by which Airflow's clock is ahead of this one
 let newest = ""; // timestamp of the newest progress that Airflow has listed
+let unread = 0; // deferred tasks that the last look did not read, ours or not
 
 // -- what a row shows ---------------------------------------------------------------------------------------------
 
@@ -122,19 +125,31 @@ async function ask(path, query = {}) {
   return answer.json();
 }
 
+// Each entry of a list, page by page, to its end: Airflow's [api] maximum_page_limit may be as small as 1.
+async function* list(path, name, query) {
+  for (let offset = 0; ; ) {
+    const answer = await ask(path, { ...query, limit: PAGE, offset });
+    for (const entry of answer[name]) yield [entry, answer.total_entries];
+    offset += answer[name].length;
+    if (!answer[name].length || offset >= answer.total_entries) return;
+  }
+}
+
 async function readTasks() {
   const found = new Map();
-  for (let offset = 0; offset < MOST; ) {
-    const query = { state: "deferred", order_by: "id", limit: PAGE, offset };
-    const { task_instances: page } = await ask("dags/~/dagRuns/~/taskInstances", query);
-    for (const task of page) {
-      if (task.trigger?.classpath?.startsWith(PACKAGE)) found.set(task.id, task);
-    }
-    offset += page.length;
-    if (page.length < 50) break; // no page limit is that small, so it was the last
+  let read = 0;
+  let total = 0;
+  const tasks = list("dags/~/dagRuns/~/taskInstances", "task_instances", { state: "deferred", order_by: "id" });
+  for await (const [task, entries] of tasks) {
+    total = entries;
+    read += 1;
+    if (task.trigger?.classpath?.startsWith(PACKAGE)) found.set(task.id, task);
+    if (read >= MOST) break;
   }
+  unread = Math.max(0, total - read);
   for (const [id, row] of rows) {
-    if (!found.has(id)) {
+    row.missed = found.has(id) ? 0 : row.missed + 1;
+    if (row.missed > 1) {
       row.line.remove();
       rows.delete(id);
     }
@@ -160,16 +175,12 @@ function place(entry) {
 async function readNews() {
   const waiting = new Map([...rows.values()].map((row) => [place(row.task), row]));
   const back = newest && new Date(Date.parse(newest) - 5000).toISOString(); // commits need not come in order
-  for (let offset = 0; offset < MOST; ) {
-    const query = { xcom_key: "progress", order_by: "-timestamp", limit: PAGE, offset };
-    const { xcom_entries: page } = await ask("dags/~/dagRuns/~/taskInstances/~/xcomEntries", query);
-    for (const entry of page) {
-      const row = waiting.get(place(entry));
-      if (row && row.read !== entry.timestamp) row.stale = true;
-      if (entry.timestamp > newest) newest = entry.timestamp;
-    }
-    offset += page.length;
-    if (!back || page.length < 50 || page.at(-1).timestamp < back) return;
+  const query = { xcom_key: "progress", order_by: "-timestamp" };
+  for await (const [entry] of list("dags/~/dagRuns/~/taskInstances/~/xcomEntries", "xcom_entries", query)) {
+    const row = waiting.get(place(entry));
+    if (row && row.read !== entry.timestamp) row.stale = true;
+    if (entry.timestamp > newest) newest = entry.timestamp;
+    if (!back || entry.timestamp < back) return; // at first every row is read anyway
   }
 }
 
@@ -226,7 +237,7 @@ async function refresh() {
       if (error.status !== 403) throw error;
     }
     await readStale();
-    say(trouble, "");
+    say(trouble, unread ? `${unread} more deferred tasks were not read; some may wait for a remote job.` : "");
   } catch (error) {
     const ended = error.status === 401;
     say(trouble, ended ? "Your session has ended: sign in to Airflow again." : `Airflow cannot be read (${error.message}); trying again.`);
@@ -244,7 +255,7 @@ const sorting = { column: "Service", down: false };
 
 function makeRow() {
   const line = document.createElement("tr");
-  const row = { line, cells: [], progress: {}, stale: true, read: "" };
+  const row = { line, cells: [], progress: {}, stale: true, read: "", missed: 0 };
   for (const column of COLUMNS) {
     const cell = line.insertCell();
     if (column.kind) cell.className = column.kind;
@@ -295,7 +306,7 @@ function show() {
   const counted = Object.keys(counts).sort().map((name) => `${name} ${counts[name]}`);
   const of = visible.length < all.length ? ` of ${all.length}` : "";
   say($("#count"), visible.length ? `${visible.length}${of} waiting: ${counted.join(", ")}` : "");
-  say($("#empty"), visible.length ? "" : all.length ? "No task fits the filter." : "No task waits for a remote job now.");
+  say($("#empty"), visible.length ? "" : all.length ? "No task fits the filter." : unread ? "Of the tasks that were read, none waits for a remote job." : "No task waits for a remote job now.");
 }
 
 function arrange(all) {
