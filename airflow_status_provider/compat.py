@@ -134,9 +134,23 @@ def task_state_store(context: Context) -> Any:
     return context.get("task_state_store")
 
 
-def asset_state_store(watcher: object) -> Any:
-    """3.3: the store that outlives a watcher; None before."""
-    return getattr(watcher, "asset_state_store", None)
+def asset_state_stores(watcher: object) -> list[Any]:
+    """3.3: the stores that outlive a watcher, one for each asset that it serves; none before.
+
+    Equal watchers of several assets are one trigger, whose store asks for the name of an asset. Airflow has
+    no public list of them.
+    """
+    stores = getattr(watcher, "asset_state_store", None)
+    if stores is None:
+        return []
+    each = [store for name in ("_by_name", "_by_uri") for store in getattr(stores, name, {}).values()]
+    return each or [stores]
+
+
+def take_over_time() -> float:
+    """Seconds without a sign of life after which other triggerers take over a triggerer's triggers."""
+    seconds: float = conf.getfloat("triggerer", "triggerer_health_check_threshold", fallback=30.0)
+    return seconds
 
 
 def listeners(event: str) -> list[Any]:

@@ -814,7 +814,10 @@ def read_presigned(
     slots = []
     for name, row in zip(file_names, rows, strict=True):
         confirm("file", name, row.get("file_name"))
-        document_id, url = reading.text(row.get("document_id")), reading.text(row.get("url"))
+        document_id, url = (
+            reading.text(row.get("document_id")),
+            reading.text(row.get("url"), reading.LONGEST_SECRET),
+        )
         if document_id is None or url is None:
             raise RemoteUnavailable("an upload URL came without its url or document_id")
         fields = {key: str(value) for key, value in reading.obj(row.get("fields")).items()}

@@ -388,7 +388,7 @@ class Organizer:
             raise InvalidConnection(
                 "the password is missing (with a login: its password; without: an API key)"
             )
-        ws_token = reading.text(extra.get("ws_token"))
+        ws_token = reading.text(extra.get("ws_token"), reading.LONGEST_SECRET)
         if ws_token is not None and not (ws_token.isascii() and ws_token.isprintable()):
             raise InvalidConnection(
                 "extra.ws_token holds a character that no address should, like a line break"

@@ -11,6 +11,10 @@ from pydantic_core import from_json
 
 LARGEST = 2**63 - 1
 LONGEST_WORD = 100
+#: bytes of a name or an id (an id that may be asked for has fewer)
+LONGEST_TEXT = 1024
+#: bytes of a token, or of an address to upload to
+LONGEST_SECRET = 2**16
 #: values in one text of JSON, counted where it is longer than this: the parser holds the interpreter's lock
 #: for all of them, and each takes many times its length in memory
 MOST_VALUES = 2**19
@@ -78,13 +82,15 @@ def items(value: object) -> list[dict[str, Any]]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def text(value: object) -> str | None:
-    """Non-empty text; a number is taken as its digits, for ids that some servers send bare."""
-    if isinstance(value, str):
-        return value or None
+def text(value: object, longest: int = LONGEST_TEXT) -> str | None:
+    """Non-empty text, cut at ``longest`` bytes. A number is its digits: some servers send bare ids."""
     if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return None
+        value = str(value)
+    if not isinstance(value, str) or not value:
+        return None
+    if 4 * len(value) <= longest:  # no character has more than four bytes
+        return value
+    return value[:longest].encode(errors="replace")[:longest].decode(errors="ignore")
 
 
 def number(value: object) -> float | None:

@@ -62,7 +62,8 @@ def read_tokens(response: Response, *, holder: str | None = None, cookies: bool 
     """A token pair from a login's or refresh's answer; ``holder`` names the object it may stand in."""
     body = response.object()
     pair = reading.obj(body.get(holder)) if holder and isinstance(body.get(holder), dict) else body
-    access, refresh = reading.text(pair.get("access_token")), reading.text(pair.get("refresh_token"))
+    names = ("access_token", "refresh_token")
+    access, refresh = (reading.text(pair.get(name), reading.LONGEST_SECRET) for name in names)
     if cookies:
         access = access or response.cookies.get(TOKEN_COOKIES[0])
         refresh = refresh or response.cookies.get(TOKEN_COOKIES[1])

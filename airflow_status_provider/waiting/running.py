@@ -1,13 +1,16 @@
-"""A time-out over the seconds in which the loop runs: what a loop that stood still missed, nobody could
-answer in that time."""
+"""Loops that stand still: a time-out that counts only the seconds in which the loop runs, since nobody could
+answer what it missed; and when a loop last went on."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 from types import TracebackType
 
 #: a time-out is counted in so many parts; however long the loop stood still, that counts as one
 PARTS = 20
+#: seconds between two looks at whether the loop stood still
+BEAT = 1.0
 
 
 class Running:
@@ -52,3 +55,37 @@ class Running:
         else:
             self._timer = None
             self._scope.reschedule(self._due)
+
+
+class Pulse:
+    """Notices that the loop stood still for at least ``longest`` seconds, while it is entered."""
+
+    def __init__(self, longest: float) -> None:
+        self._longest = longest
+        self._went_on = -math.inf
+
+    def __enter__(self) -> Pulse:
+        self._beat()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def since(self) -> float:
+        """Seconds since the loop went on; infinite if it has not stood still."""
+        self._look()
+        return self._loop.time() - self._went_on
+
+    def _beat(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._due = self._loop.time() + BEAT
+        self._timer = self._loop.call_at(self._due, self._late)
+
+    def _late(self) -> None:
+        self._look()
+        self._beat()
+
+    def _look(self) -> None:
+        # what has come meanwhile may be handled before the timer
+        if self._loop.time() - self._due >= self._longest:
+            self._went_on = self._due = self._loop.time()

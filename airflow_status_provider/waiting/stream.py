@@ -250,7 +250,7 @@ class Stream:
             return 0.0
         for waiter in tuple(self.waiters):
             if not waiter.tracker.kind.readable:
-                told = f"{error}, and only the socket reports this end"
+                told = f"{error}, and only the socket reports this"
                 waiter.fail(
                     AuthenticationFailed(f"{waiter.name}: {told}; use credentials that the socket accepts")
                 )

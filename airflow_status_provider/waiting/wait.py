@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_status_provider.errors import WaitTimeout
 from airflow_status_provider.protocols.jobs import JobKind
+from airflow_status_provider.protocols.model import Event
 from airflow_status_provider.transport import tracing
 from airflow_status_provider.transport.endpoint import Endpoint
 from airflow_status_provider.waiting.waiter import News, Outcome, Waiter
@@ -108,13 +109,13 @@ async def start_and_wait(
 
 
 @contextmanager
-def watch(endpoint: Endpoint) -> Iterator[Watch]:
-    """All that the account's socket reports meanwhile, each event once; temporary errors are retried.
+def watch(endpoint: Endpoint, wanted: Callable[[Event], bool]) -> Iterator[Watch]:
+    """All events that are wanted and that the account's socket reports, each once.
 
-    Events that occur while no socket is open are lost.
+    Temporary errors are retried. Events that occur while no socket is open are lost.
     """
     account = account_of(endpoint)
-    watching = Watch(where=endpoint.where)
+    watching = Watch(where=endpoint.where, wanted=wanted)
     try:
         account.join(watching)
         yield watching

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 
 from airflow_status_provider.protocols.jobs import JobKind
 from airflow_status_provider.protocols.model import Event
@@ -14,6 +16,10 @@ from airflow_status_provider.waiting.waiter import Waiter
 REPEAT = 30.0
 #: jobs whose last events are remembered, the latest heard of
 REMEMBERED = 4096
+#: events a second that a watch passes on, and as many at once
+MOST_EVENTS = 100
+#: seconds between two lines about events that were left out
+REPORT_EVERY = 30.0
 
 
 class EventsKind(JobKind):
@@ -26,18 +32,39 @@ EVENTS = EventsKind()
 
 
 class Watch(Waiter):
-    """It never settles; refused credentials fail it, as all waits that depend on the socket alone."""
+    """It never settles; refused credentials fail it, as all waits that depend on the socket alone.
 
-    __slots__ = ("_heard",)
+    Events that are ``wanted`` are passed on, a limited number a second: Airflow's database stores them all.
+    """
 
-    def __init__(self, *, where: str) -> None:
+    __slots__ = ("_allowed", "_heard", "_left_out", "_reported_at", "_seen_at", "_wanted")
+
+    def __init__(self, *, where: str, wanted: Callable[[Event], bool] = lambda event: True) -> None:
         super().__init__(EVENTS.tracker(""), where=where, interval=REPEAT, deadline=None)
+        self._wanted = wanted
+        self._allowed = float(MOST_EVENTS)
+        self._seen_at = time.monotonic()
+        self._left_out = 0
+        self._reported_at = -REPORT_EVERY
         # what came, and None when it has failed
         self._heard: asyncio.Queue[Event | None] = asyncio.Queue()
         self.future.add_done_callback(lambda _: self._heard.put_nowait(None))
 
     def hear(self, event: Event) -> None:
-        self._heard.put_nowait(event)
+        if not self._wanted(event):
+            return
+        now = time.monotonic()
+        self._allowed = min(float(MOST_EVENTS), self._allowed + MOST_EVENTS * (now - self._seen_at))
+        self._seen_at = now
+        if self._allowed < 1 or self._heard.qsize() >= 10 * MOST_EVENTS:
+            self._left_out += 1
+        else:
+            self._allowed -= 1
+            self._heard.put_nowait(event)
+        if self._left_out and now - self._reported_at >= REPORT_EVERY:
+            words = f"{self._left_out} events were left out: a watcher passes on {MOST_EVENTS} a second"
+            self._say(logging.WARNING, words)
+            self._left_out, self._reported_at = 0, now
 
     async def next(self) -> Event:
         """The next event; ``AuthenticationFailed`` if there will be none."""

@@ -9,7 +9,10 @@
    3.3's shared streams would add a second queue, but no socket less, and no service here has an
    acknowledgement that they could pass on.
 4. Events are logged and stored: they carry no results.
-5. Airflow begins a run for the first event that it finds, and leaves those that come before it has done so
+5. An event that was received is passed on at least once. Where an error or a cancellation ends the watching,
+   what is held back comes first. A triggerer that stops passes on nothing more, so what is held back is also
+   stored (Airflow 3.3).
+6. Airflow begins a run for the first event that it finds, and leaves those that come before it has done so
    to the next run: so the last event of a burst comes a little later, so that a run starts for the rest. From
    3.4 on it begins a run for each event, by default, and nothing is held back.
 """
@@ -19,10 +22,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
+import json
 import time
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Collection
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any, ClassVar, NoReturn
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
@@ -36,8 +40,10 @@ from airflow_status_provider.protocols.jobs import NEVER_SEEN, JobKind
 from airflow_status_provider.protocols.model import Event, Phase, Update, clean_id
 from airflow_status_provider.transport.backoff import full_jitter
 from airflow_status_provider.transport.endpoint import Endpoint
+from airflow_status_provider.waiting.running import Pulse
 from airflow_status_provider.waiting.wait import wait, watch
 from airflow_status_provider.waiting.waiter import ConnectionChanged
+from airflow_status_provider.waiting.watch import Watch
 
 DEFAULT_POLL_INTERVAL = 10.0
 #: seconds between looks at a connection that somebody has to mend; and until it is tried again unmended
@@ -50,6 +56,10 @@ LONGEST_PAUSE = 60.0
 STORED = 5.0
 #: seconds within which Airflow begins the run that an event causes: 2 on an idle machine, more on a busy one
 SPACE = 10.0
+#: seconds for which an event is held back before it is stored: in a burst, the next one soon replaces it
+SETTLED = 0.5
+#: seconds after which Airflow has cancelled what another triggerer has taken over; it looks about each second
+SYNCED = 10.0
 
 Payload = dict[str, Any]
 
@@ -150,6 +160,26 @@ class Watcher(BaseEventTrigger):
                 return
             refused = found
 
+    async def _recall(self, key: str) -> list[Any]:
+        """What is stored, for each asset of this watcher. An event goes to all of them."""
+        return [await self._store(store.aget, key) for store in compat.asset_state_stores(self)]
+
+    async def _remember(self, key: str, value: Any) -> None:
+        for store in compat.asset_state_stores(self):
+            await (self._store(store.adelete, key) if value is None else self._store(store.aset, key, value))
+
+    async def _store(self, ask: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+        try:
+            return await ask(*arguments)
+        except Exception as error:  # noqa: BLE001 - what cannot be remembered is reported all the same
+            words = "after a restart the last event may be reported again, or be lost"
+            self.log.warning("%s: %s (%s)", self._hook().where, words, type(error).__name__)
+            return None
+
+    @staticmethod
+    def _store_key(what: str, *parts: Any) -> str:
+        return f"{what}_{hashlib.sha256(json.dumps(parts).encode()).hexdigest()}"
+
     def _payload(self, event: Event) -> Payload:
         return {
             "version": VERSION,
@@ -191,31 +221,80 @@ class StreamEventTrigger(Watcher):
                 raise InvalidInput(f"{name}: there is no {', '.join(unknown)}; there are {choice}")
 
     async def _events(self, endpoint: Endpoint) -> AsyncGenerator[Payload]:
-        wanted = {self.fields[name]: words for name, words in self._arguments().items() if words}
-        held: Payload | None = None
-        free_at = 0.0
-        with watch(endpoint) as watching:
-            while True:
-                if held is not None and time.monotonic() >= free_at:
+        with self._receive(endpoint) as received:
+            if compat.runs_per_event():
+                while True:
+                    yield self._payload(await received.next())
+            async with aclosing(self._spaced(received)) as events:
+                async for payload in events:
+                    yield payload
+
+    async def _spaced(self, received: Received) -> AsyncGenerator[Payload]:
+        """An event that comes soon after another one is held back until that one has a run."""
+        held: Payload | None = await self._recall_held()
+        stored = held
+        free_at = store_at = 0.0
+        while True:
+            now = time.monotonic()
+            if held is not None and now >= free_at:
+                yield held
+                held, now = None, time.monotonic()
+                free_at, store_at = now + SPACE, now + STORED
+            if held is not stored and now >= store_at:
+                await self._remember(self._held_key, held)
+                stored = held
+            due = [free_at] * (held is not None) + [store_at] * (held is not stored)
+            try:
+                async with asyncio.timeout(min(due) - time.monotonic() if due else None):
+                    event = await received.next()
+            except TimeoutError:
+                continue
+            except (Exception, asyncio.CancelledError):
+                if held is not None:  # it was received: what comes after it does not matter
                     yield held
-                    held, free_at = None, time.monotonic() + SPACE
-                try:
-                    async with asyncio.timeout(None if held is None else free_at - time.monotonic()):
-                        event = await watching.next()
-                except TimeoutError:
-                    continue
-                except Exception:
-                    if held is not None:  # it was received: what comes after it does not matter
-                        yield held
-                    raise
-                if all(getattr(event, field) in words for field, words in wanted.items()):
-                    if compat.runs_per_event():
-                        yield self._payload(event)
-                        continue
-                    if held is not None:
-                        yield held
-                        free_at = time.monotonic() + SPACE
-                    held = self._payload(event)
+                raise
+            if held is not None:
+                yield held
+                free_at = time.monotonic() + SPACE
+            held = self._payload(event)
+            store_at = time.monotonic() + SETTLED
+
+    @contextmanager
+    def _receive(self, endpoint: Endpoint) -> Iterator[Received]:
+        wanted = {self.fields[name]: words for name, words in self._arguments().items() if words}
+
+        def fits(event: Event) -> bool:
+            return all(getattr(event, field) in words for field, words in wanted.items())
+
+        with watch(endpoint, fits) as watching, Pulse(compat.take_over_time()) as pulse:
+            yield Received(watching, pulse)
+
+    async def _recall_held(self) -> Payload | None:
+        found = [value for value in await self._recall(self._held_key) if isinstance(value, dict)]
+        return found[0] if found else None
+
+    @property
+    def _held_key(self) -> str:
+        return self._store_key("held", self.conn_id, self._arguments())
+
+
+class Received:
+    """The events of a watch. After the loop has stood still for so long that another triggerer may have taken
+    over, events are passed on later: by then, Airflow has cancelled a watcher that runs elsewhere."""
+
+    def __init__(self, watching: Watch, pulse: Pulse) -> None:
+        self._watching = watching
+        self._pulse = pulse
+        self._event: Event | None = None
+
+    async def next(self) -> Event:
+        """The next event. Nothing is lost if this is cancelled, and called again."""
+        if self._event is None:
+            self._event = await self._watching.next()
+        if (since := self._pulse.since()) < SYNCED:
+            await asyncio.sleep(SYNCED - since)
+        event, self._event = self._event, None
+        return event
 
 
 class EndEventTrigger(Watcher):
@@ -233,15 +312,16 @@ class EndEventTrigger(Watcher):
             raise InvalidInput(f"poll_interval must be a positive number, not {self.poll_interval!r}")
 
     async def _events(self, endpoint: Endpoint) -> AsyncGenerator[Payload]:
-        if not await self._told():
+        reported = await self._recall(self._key)
+        if not (reported and all(reported)):
             update = await self._end(endpoint)
             ended = f"{self.kind.name}_ended"
             yield self._payload(
                 Event(ended, update.kind, update.job_id, update.phase, update.status, update.message)
             )
-            # a triggerer lost before that tells it again: once too often rather than never
+            # a triggerer lost before that reports it again: once too often rather than never
             await asyncio.sleep(STORED)
-            await self._remember()
+            await self._remember(self._key, True)
         await _for_ever()
 
     async def _end(self, endpoint: Endpoint) -> Update:
@@ -255,32 +335,9 @@ class EndEventTrigger(Watcher):
             await asyncio.sleep(min(LOOK, interval * attempt))
         raise AssertionError
 
-    async def _told(self) -> bool:
-        try:
-            return self._store is not None and bool(await self._store.aget(self._key))
-        except Exception as error:  # noqa: BLE001 - what cannot be remembered is told all the same
-            self._forgetful(error)
-        return False
-
-    async def _remember(self) -> None:
-        try:
-            if self._store is not None:
-                await self._store.aset(self._key, True)
-        except Exception as error:  # noqa: BLE001 - what cannot be remembered is told all the same
-            self._forgetful(error)
-
-    @property
-    def _store(self) -> Any:
-        return compat.asset_state_store(self)
-
     @property
     def _key(self) -> str:
-        return (
-            "ended_" + hashlib.sha256(f"{self.conn_id} {self.kind.name} {self.job_id}".encode()).hexdigest()
-        )
-
-    def _forgetful(self, error: Exception) -> None:
-        self.log.warning("after a restart this end may be reported again (%s)", type(error).__name__)
+        return self._store_key("ended", self.conn_id, self.kind.name, self.job_id)
 
 
 def _listed(wanted: Any) -> list[str] | None:

@@ -190,6 +190,12 @@ RESPONSE = st.builds(
 )
 
 
+def short(*texts: str | None) -> None:
+    """Nothing that a service wrote is longer than a log, an event or a database should take."""
+    for text in texts:
+        assert text is None or len(text.encode()) <= 2048
+
+
 def sane(update: Update) -> None:
     """What holds for every update, wherever it comes from."""
     assert isinstance(update.phase, Phase)
@@ -200,6 +206,7 @@ def sane(update: Update) -> None:
         assert count is None or (isinstance(count, int) and count >= 0)
     for words in (update.message, update.current):
         assert words is None or len(words.splitlines()) <= 1
+    short(update.job_id, update.status, update.message, update.current)
     assert update.recheck_in is None or update.recheck_in >= 0.0
     assert update.known_status or not update.phase.good
     json.dumps(update.summary(), allow_nan=False)
@@ -213,6 +220,25 @@ def test_no_frame_breaks_a_decoder(stream: StreamProtocol, raw: str | bytes) -> 
     for update in stream.read_frame(raw).updates:
         sane(update)
         assert update.job_id
+
+
+@pytest.mark.parametrize("stream", STREAMS, ids=lambda stream: type(stream).__name__)
+def test_every_text_of_a_frame_is_cut(stream: StreamProtocol) -> None:
+    """Each text of each frame is made long, one at a time: no update and no event has it whole."""
+    for frame in FRAMES:
+        for *way, last in places(frame):
+            long = copy.deepcopy(frame)
+            holder: Any = long
+            for key in way:
+                holder = holder[key]
+            if isinstance(holder[last], str | None):
+                holder[last] = "ü€" * 3000
+            heard = stream.read_frame(json.dumps(long))
+            for update in heard.updates:
+                sane(update)
+            if (event := heard.event) is not None:
+                short(event.type, event.job_id, event.status, event.message, event.scope, event.user)
+                assert len((event.name or "").encode()) <= 1024
 
 
 @pytest.mark.parametrize("kind", READABLE, ids=lambda kind: f"{kind.service}-{kind.name}")

@@ -105,7 +105,7 @@ async def test_a_key_that_the_socket_does_not_take_is_said_clearly(
         at = here.endpoint(auth="key")
     else:
         at = here.endpoint(auth="key", extra={"ws_token": "not the secret"})
-    words = "only the socket reports this end; use credentials that the socket accepts"
+    words = "only the socket reports this; use credentials that the socket accepts"
     with pytest.raises(AuthenticationFailed, match=words):
         await result(here.wait("x", at=at, kind=kind))
 
@@ -231,7 +231,7 @@ async def test_a_socket_refused_for_good_starts_nothing(world: Make) -> None:
     async def start(client: Client) -> str:
         raise AssertionError("nobody listens")
 
-    with pytest.raises(AuthenticationFailed, match="only the socket reports this end"):
+    with pytest.raises(AuthenticationFailed, match="only the socket reports this"):
         await result(starting(here, start))
 
 

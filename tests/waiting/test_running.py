@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 
 import pytest
 
 from airflow_status_provider.protocols.model import Phase
 from airflow_status_provider.waiting import polling, running
-from airflow_status_provider.waiting.running import Running
+from airflow_status_provider.waiting.running import Pulse, Running
 from tests.waiting.conftest import Make
 from tests.waiting.world import result
 
@@ -48,3 +49,15 @@ async def test_a_last_read_is_repeated_when_the_loop_stood_still(
     outcome = await result(waiting)
     assert outcome.update.phase is Phase.SUCCEEDED
     assert running.PARTS > 1
+
+
+async def test_a_pulse_knows_when_the_loop_went_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says for how long the loop runs again, also to what is handled before its own timer."""
+    monkeypatch.setattr(running, "BEAT", 0.01)
+    with Pulse(0.2) as pulse:
+        assert pulse.since() == math.inf
+        await asyncio.sleep(0.02)
+        time.sleep(0.3)  # noqa: ASYNC251 - this is what stands still
+        assert pulse.since() < 0.05
+        await asyncio.sleep(0.03)
+        assert 0.02 < pulse.since() < 0.3

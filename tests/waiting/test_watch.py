@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from airflow_status_provider.protocols.model import Event, Phase
 from airflow_status_provider.waiting import watch
-from airflow_status_provider.waiting.watch import REPEAT, Repeats
+from airflow_status_provider.waiting.watch import REPEAT, Repeats, Watch
 
 DONE = Event("FILE_STATUS_UPDATED", "document", "d", Phase.SUCCEEDED, "completed")
 GOING = DONE._replace(phase=Phase.RUNNING, status="processing")
@@ -48,3 +50,38 @@ def test_memory_is_bounded() -> None:
     for index in range(100):
         repeats.is_news(DONE._replace(status=str(index)), 1e6 + index * REPEAT)
     assert len(repeats._told["document", "d"]) <= 3
+
+
+async def test_a_flood_is_left_out(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A watch passes on 100 wanted events a second, and says how many it left out; others do not count."""
+    clock = Clock()
+    monkeypatch.setattr(watch, "time", clock)
+    watching = Watch(where="here", wanted=lambda event: event.status == "completed")
+    for number in range(1000):
+        watching.hear(GOING._replace(job_id=str(number)))
+        watching.hear(DONE._replace(job_id=str(number)))
+    assert watching._heard.qsize() == 100
+    assert "1 events were left out" in caplog.text
+    clock.now += watch.REPORT_EVERY
+    watching.hear(DONE)
+    assert watching._heard.qsize() == 101
+    assert "899 events were left out: a watcher passes on 100 a second" in caplog.text
+
+
+async def test_a_watch_whose_events_nobody_takes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A watcher that Airflow does not let go on keeps ten seconds of events at most."""
+    clock = Clock()
+    monkeypatch.setattr(watch, "time", clock)
+    watching = Watch(where="here")
+    for number in range(100):
+        clock.now += 1.0
+        for copy in range(100):
+            watching.hear(DONE._replace(job_id=f"{number} {copy}"))
+    assert watching._heard.qsize() == 1000
+
+
+class Clock:
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now

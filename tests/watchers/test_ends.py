@@ -131,7 +131,7 @@ async def test_a_memory_that_fails(
     here.end(job_id)
     watched = memory.watched(here, watcher(here, job_id))
     await watched.so_far(1)
-    await until(lambda: airflow_log().count("after a restart this end may be reported again") == 2)
+    await until(lambda: airflow_log().count("after a restart the last event may be reported again") == 2)
     await watched.so_far(1)
 
 

@@ -313,7 +313,7 @@ async def test_a_bug(connect: Connect, watch: Watch, monkeypatch: pytest.MonkeyP
     """Not even a bug of ours ends a watcher, or has it spin."""
     calls = 0
 
-    def broken(endpoint: object) -> None:
+    def broken(*_: object) -> None:
         nonlocal calls
         calls += 1
         raise ValueError
