@@ -34,6 +34,7 @@ from airflow_status_provider.transport.http import (
     unreachable,
 )
 from airflow_status_provider.transport.network import environment_proxy
+from airflow_status_provider.transport.sessions import Session
 from airflow_status_provider.transport.within import within
 from airflow_status_provider.transport.ws import open_socket
 
@@ -103,9 +104,16 @@ def _examine(hook: StatusHook) -> Iterator[Finding]:
     proxy = _step("proxy", lambda: environment_proxy(endpoint.base))
     yield _proxy(proxy)
     yield from _route(urlsplit(proxy or endpoint.base), endpoint.tls, "proxy's " if proxy else "")
-    client = Client(endpoint, BlockingLine(endpoint))
+    client = Client(endpoint, BlockingLine(endpoint), Session())
     try:
         _step("login", lambda: block_on(client.tokens()))
+        if hook.connection().login and hook.login_limit:
+            yield Finding(
+                "login",
+                Mark.OK,
+                f"accepted; the server allows {hook.login_limit} by default, "
+                "and each task signs in once on its worker; an API key needs no login",
+            )
         response = _step("rest", lambda: hook.probe(client))
         path = urlsplit(endpoint.base).path + endpoint.service.probe().path
         yield Finding("rest", Mark.OK, f"{path} answers and accepts the credentials")

@@ -35,6 +35,14 @@ def nothing_logged_so_far() -> None:
     waiter.quotas = quota.Quotas()
 
 
+@pytest.fixture(autouse=True)
+def nobody_signed_in_so_far() -> None:
+    """What one test signed in for does not save the next one a login."""
+    from airflow_status_provider.transport import sessions
+
+    sessions.forget()
+
+
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
     """tests/system shares one Airflow, so it runs in one process; every other test runs in any.

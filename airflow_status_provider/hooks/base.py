@@ -51,6 +51,7 @@ from airflow_status_provider.transport.http import (
     block_on,
     blocking,
 )
+from airflow_status_provider.transport.sessions import Session
 from airflow_status_provider.transport.within import within
 from airflow_status_provider.waiting.loops import forget_closed
 from airflow_status_provider.waiting.wait import account_of
@@ -186,6 +187,8 @@ class StatusHook(BaseHook):
     hook_name: ClassVar[str]
     service: ClassVar[Service]
     kind: ClassVar[JobKind]
+    #: how many logins the service allows by default, where that is known
+    login_limit: ClassVar[str] = ""
 
     def __init__(self, conn_id: str) -> None:
         super().__init__()
@@ -466,7 +469,8 @@ class StatusHook(BaseHook):
         return True, f"{self.where}: the service answers and accepts the credentials{lacks and f'; {lacks}'}"
 
     def _try(self, endpoint: Endpoint) -> None:
-        client = Client(endpoint, BlockingLine(endpoint))
+        # whether the credentials are good, a token that is kept could not say
+        client = Client(endpoint, BlockingLine(endpoint), Session())
         try:
             self.probe(client)
         finally:

@@ -29,6 +29,7 @@ class OrganizerHook(StatusHook):
     hook_name = "Organizer"
     service = organizer.SERVICE
     kind = organizer.ORGANIZE
+    login_limit = "10 logins in 5 minutes"
 
     if TYPE_CHECKING:  # what the inherited verbs bring, for editors
 

@@ -7,6 +7,7 @@ awaits, so ``block_on`` runs the very same code on a worker without an event loo
    waited for it, and to one repeat; if current credentials are refused, it is ``AuthenticationFailed``.
    A login that was refused is not tried again, one that could not be had is paced for all. Where credentials
    have worked before, only the service's own word refuses them, not a page that a proxy put up meanwhile.
+   All clients of an account share its tokens (``sessions.py``).
 2. What a service quotes of the credentials is taken out of its answers (``redaction.py``).
 3. Redirects are not followed and cookies not kept: credentials go to the configured origin only. Where the
    service names another address, for files, it may not name one that only we can reach (``network.py``).
@@ -72,6 +73,7 @@ from airflow_status_provider.transport.network import (
     port_of,
     reach_of,
 )
+from airflow_status_provider.transport.sessions import Session, session_of
 from airflow_status_provider.transport.within import within
 
 T = TypeVar("T")
@@ -181,18 +183,17 @@ class BlockingLine:
 
 
 class Client:
-    """One account's REST client."""
+    """One account's REST client; without a ``session`` of its own it shares that of the process."""
 
-    def __init__(self, endpoint: Endpoint, line: Line) -> None:
+    def __init__(self, endpoint: Endpoint, line: Line, session: Session | None = None) -> None:
         self.endpoint = endpoint
         self._line = line
-        self._tokens: Tokens | None = None
+        self._session = session or session_of(endpoint.digest)
+        self._known: Tokens | None = None
         self._redact = endpoint.discretion(())
-        self._worked = False
         #: whether the last request brought no answer
         self.unreachable = False
         self._signing_in = asyncio.Lock()
-        self._tries = 0
         self._failures = 0
         self._failure: StatusProviderError | None = None
         self._not_before = 0.0
@@ -205,7 +206,7 @@ class Client:
         tokens = await self.tokens()
         response = await self._exchange(request, scheme.headers(tokens))
         if not scheme.refused(response):
-            self._worked = self._worked or response.status < 400
+            self._session.worked = self._session.worked or response.status < 400
             return response
         fresh = await self.tokens(refused=tokens)
         while fresh is not tokens:
@@ -215,7 +216,7 @@ class Client:
                 return response
             fresh = await self.tokens()  # others than those if somebody has renewed them meanwhile
         said = f"the credentials were refused ({error_text(response)})"
-        if self._worked and is_page(response):
+        if self._session.worked and is_page(response):
             raise RemoteUnavailable(f"{said}, by a page and not by the service")
         raise AuthenticationFailed(f"{said}; update the connection's credentials")
 
@@ -232,17 +233,19 @@ class Client:
 
     async def tokens(self, refused: Tokens | None = None) -> Tokens:
         """The current tokens; signs in if there are none or those just ``refused`` are still current."""
-        tries = self._tries
-        async with self._signing_in:
-            if self._tokens is None or self._tokens is refused:
-                if self._failure is not None and (self._tries > tries or time.monotonic() < self._not_before):
+        session = self._session
+        tries = session.tries
+        async with self._signing_in, session.alone(self._line.sleep, isinstance(self._line, BlockingLine)):
+            if session.tokens is None or session.tokens is refused:
+                if session.failure is not None and session.tries > tries:
+                    raise copy.copy(session.failure)
+                if self._failure is not None and time.monotonic() < self._not_before:
                     raise copy.copy(self._failure)
-                self._failure = None
+                session.failure = self._failure = None
                 try:
-                    self._tokens = await self._sign_in(refused)
-                    self.endpoint.discretion([self._tokens])
+                    session.tokens = await self._sign_in(refused)
                 except StatusProviderError as error:
-                    self._failure = copy.copy(error)
+                    session.failure = self._failure = copy.copy(error)
                     self._failures += 1
                     # whoever comes later with the same credentials would only be refused again
                     refusal = isinstance(error, AuthenticationFailed)
@@ -252,9 +255,12 @@ class Client:
                     self._not_before = time.monotonic() + pause
                     raise
                 finally:
-                    self._tries += 1
+                    session.tries += 1
                 self._failures = 0
-            return self._tokens
+            if self._known is not session.tokens:
+                self._known = session.tokens
+                self.endpoint.discretion([session.tokens])
+            return session.tokens
 
     async def _sign_in(self, refused: Tokens | None) -> Tokens:
         scheme = self.endpoint.scheme

@@ -1,12 +1,120 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How often an operator's run signs in: services limit logins."""
+"""How often operators and hooks sign in, and how many sockets they open: services limit both."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import pytest
+
+from airflow_status_provider.errors import AuthenticationFailed
+from airflow_status_provider.hooks.areal import ArealHook
+from airflow_status_provider.hooks.base import StatusHook
+from airflow_status_provider.hooks.organizer import OrganizerHook
 from airflow_status_provider.hooks.tagger import TaggerHook
 from airflow_status_provider.simulator import SimulatorThread
+from airflow_status_provider.transport import sessions
+from tests.harness import Task
+from tests.operators.cases import CASES, Case
+from tests.operators.conftest import Simulate
+
+#: the operators whose service has a login; Haidy has none
+SIGNING = [case for case in CASES if case.service != "haidy"]
+HOOKS: list[type[StatusHook]] = [ArealHook, OrganizerHook, TaggerHook]
+
+signing = pytest.mark.parametrize("case", SIGNING, ids=lambda case: case.id)
+hooks = pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: hook.__name__)
+
+
+def logins(simulated: SimulatorThread, service: str) -> int:
+    return simulated.simulator.count(service, "/login", "POST")
+
+
+def job_of(simulated: SimulatorThread, hook: type[StatusHook]) -> str:
+    service = getattr(simulated.simulator, hook.service.name)
+    return str(simulated.call(service.add, seconds=1e6))
+
+
+# -- operators
+
+
+@signing
+def test_a_run_on_a_worker_signs_in_once(
+    case: Case, status_simulator: SimulatorThread, tmp_path: Path
+) -> None:
+    """Start, first check, wait and result of an operator that does not defer are one login."""
+    task = Task(case.operator, deferrable=False, **case.arguments(status_simulator, tmp_path))
+    before = logins(status_simulator, case.service)
+    assert task.complete().state == "success"
+    assert logins(status_simulator, case.service) - before == 1
+
+
+@signing
+def test_a_deferred_run_signs_in_once_on_the_worker_and_once_in_the_triggerer(
+    case: Case, status_simulator: SimulatorThread, tmp_path: Path
+) -> None:
+    """Each of the two processes signs in itself, if it has not yet."""
+    task = Task(case.operator, **case.arguments(status_simulator, tmp_path))
+    before = logins(status_simulator, case.service)
+    assert task.run().state == "deferred"
+    assert logins(status_simulator, case.service) - before == 1
+    sessions.forget()  # as another process has none
+    assert task.resume(task.fire()).state == "success"
+    assert logins(status_simulator, case.service) - before == 2
+
+
+# -- hooks
+
+
+@hooks
+def test_a_hook_in_a_loop_signs_in_once(hook: type[StatusHook], status_simulator: SimulatorThread) -> None:
+    """Tokens outlive a verb, and the hook that got them."""
+    job_id = job_of(status_simulator, hook)
+    before = logins(status_simulator, hook.service.name)
+    for _ in range(12):
+        hook(hook.default_conn_name).get_status(job_id)
+    assert logins(status_simulator, hook.service.name) - before == 1
+
+
+@hooks
+def test_twenty_threads_sign_in_once(hook: type[StatusHook], status_simulator: SimulatorThread) -> None:
+    """Who comes while somebody signs in waits for that."""
+    service = getattr(status_simulator.simulator, hook.service.name)
+    job_id = job_of(status_simulator, hook)
+    service.faults.slow = 2.0  # 40 ms at the simulator's speed
+    before = logins(status_simulator, hook.service.name)
+    with ThreadPoolExecutor(20) as threads:
+        made = [threads.submit(hook(hook.default_conn_name).get_status, job_id) for _ in range(20)]
+        assert {one.result().job_id for one in made} == {job_id}
+    assert logins(status_simulator, hook.service.name) - before == 1
+
+
+def test_twenty_threads_with_a_wrong_password_are_refused_once(
+    status_simulator: SimulatorThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refusal is shared by all who waited for it: twenty would lock the user out."""
+    connection = status_simulator.connections()["tagger_default"] | {"password": "no longer"}
+    monkeypatch.setenv("AIRFLOW_CONN_TAGGER_DEFAULT", json.dumps(connection))
+    status_simulator.simulator.tagger.faults.slow = 10.0
+    before = logins(status_simulator, "tagger")
+    at_once = threading.Barrier(20)
+
+    def ask() -> None:
+        hook = TaggerHook()
+        hook.endpoint()
+        at_once.wait()
+        with pytest.raises(AuthenticationFailed, match="check login and password"):
+            hook.get_status("b")
+
+    with ThreadPoolExecutor(20) as threads:
+        for one in [threads.submit(ask) for _ in range(20)]:
+            one.result()
+    assert logins(status_simulator, "tagger") - before == 1
 
 
 def test_twenty_results_on_a_loop_take_one_login(status_simulator: SimulatorThread) -> None:
@@ -17,8 +125,75 @@ def test_twenty_results_on_a_loop_take_one_login(status_simulator: SimulatorThre
     async def results() -> list[object]:
         return await asyncio.gather(*(TaggerHook().aget_result(job) for job in jobs))
 
-    before = simulator.count("tagger", "/login", "POST")
+    before = logins(status_simulator, "tagger")
     for batch in asyncio.run(results()):
         assert isinstance(batch, dict)
         assert batch["documents"] is not None
-    assert simulator.count("tagger", "/login", "POST") - before == 1
+    assert logins(status_simulator, "tagger") - before == 1
+
+
+@hooks
+def test_a_token_that_is_refused_is_renewed_once(
+    hook: type[StatusHook], status_simulator: SimulatorThread
+) -> None:
+    """The next verb notices that its kept token has expired, and all after it use the new one."""
+    job_id = job_of(status_simulator, hook)
+    service = getattr(status_simulator.simulator, hook.service.name)
+    hook(hook.default_conn_name).get_status(job_id)
+    status_simulator.call(service.expire_tokens)
+    before = len([seen for seen in status_simulator.simulator.requests if "/refresh" in seen.path])
+    for _ in range(5):
+        hook(hook.default_conn_name).get_status(job_id)
+    renewals = [seen for seen in status_simulator.simulator.requests if "/refresh" in seen.path]
+    assert len(renewals) - before == 1
+
+
+def test_other_credentials_never_use_a_kept_token(
+    status_simulator: SimulatorThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With another password a verb signs in, and is refused, although a good token of the same login is kept."""
+    job_id = job_of(status_simulator, TaggerHook)
+    TaggerHook().get_status(job_id)
+    connection = status_simulator.connections()["tagger_default"] | {"password": "no longer"}
+    monkeypatch.setenv("AIRFLOW_CONN_TAGGER_DEFAULT", json.dumps(connection))
+    with pytest.raises(AuthenticationFailed):
+        TaggerHook().get_status(job_id)
+
+
+@hooks
+def test_a_connection_test_signs_in_although_a_token_is_kept(
+    hook: type[StatusHook], status_simulator: SimulatorThread
+) -> None:
+    """It is to say whether the credentials are good, which a token from before cannot."""
+    hook(hook.default_conn_name).get_status(job_of(status_simulator, hook))
+    before = logins(status_simulator, hook.service.name)
+    assert hook(hook.default_conn_name).test_connection()[0]
+    assert logins(status_simulator, hook.service.name) - before == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_begins_without_tokens(status_simulator: SimulatorThread) -> None:
+    """A refresh token may be good for one use only, so parent and child do not share one."""
+    TaggerHook().get_status(job_of(status_simulator, TaggerHook))
+    digest = TaggerHook().endpoint().digest
+    assert sessions.session_of(digest).tokens is not None
+    # as if another thread just signed in, and another looked its session up
+    with sessions._sessions._lock:
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if sessions.session_of(digest).tokens is None else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_kept_token_is_taken_out_of_what_the_service_says(
+    simulate: Simulate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hook that did not sign in itself knows what to hide all the same."""
+    simulated = simulate()
+    TaggerHook().get_status(job_of(simulated, TaggerHook))
+    endpoint = TaggerHook().endpoint()
+    token = sessions.session_of(endpoint.digest).tokens
+    assert token is not None
+    hook = TaggerHook()
+    hook.get_status(job_of(simulated, TaggerHook))
+    assert token.access not in hook.endpoint().discretion(()).text(f"not with {token.access}")
