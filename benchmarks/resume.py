@@ -3,7 +3,7 @@
 
 N tasks defer with a trigger that fires at once, on a real Airflow with its default configuration, and need no
 service. Before Airflow 3.4 the scheduler fails some of them: their worker's report of the deferral arrives when they
-are queued again. With ``--celery`` they run on two Celery workers and two triggerers, with PostgreSQL and Redis
+are queued or run again, which they do for up to 6 s. With ``--celery`` they run on two Celery workers and two triggerers, with PostgreSQL and Redis
 (`tools.cluster`). The exit code is 0 only if none failed.
 """
 
