@@ -101,6 +101,10 @@ warn_of_unknown_release()
 #: applies the event, the triggerer, cannot be asked where that counts, on a worker and in a Dag file.
 RETRIES_FROM_TRIGGER = RELEASE >= (3, 3, 1)
 
+#: 3.2: a path of ``pathlib`` in a template field is left as it is; before, Airflow calls its ``resolve`` as
+#: if it were a reference of its own. Which is decided inside a method.
+RENDERS_PATHS = RELEASE >= (3, 2)
+
 #: 3.3: a task's ``retry_policy``
 RETRY_POLICIES = hasattr(airflow_sdk, "RetryPolicy")
 

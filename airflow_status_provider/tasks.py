@@ -169,6 +169,11 @@ class WaitingTask(BaseOperator):
         limit = started + self.execution_timeout.total_seconds()
         return Deadline(limit, True) if limit < end else Deadline(end)
 
+    def render_template(self, content: Any, *more: Any, **named: Any) -> Any:
+        if not compat.RENDERS_PATHS and type(content).__module__.startswith("pathlib"):
+            return content
+        return super().render_template(content, *more, **named)
+
     # -- waiting
 
     def wait_for(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from types import SimpleNamespace
 from typing import Any
 
 import hypothesis
@@ -41,6 +42,20 @@ def nobody_signed_in_so_far() -> None:
     from airflow_status_provider.transport import sessions
 
     sessions.forget()
+
+
+@pytest.fixture(autouse=True)
+def _supervisor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow 3.1.0 gives a loop no connection, not even one of the environment, where there is no supervisor."""
+    from airflow.sdk.exceptions import ErrorType
+    from airflow.sdk.execution_time import comms, context, task_runner
+
+    async def knows_no_connection(message: Any) -> comms.ErrorResponse:
+        return comms.ErrorResponse(error=ErrorType.CONNECTION_NOT_FOUND, detail={"conn_id": message.conn_id})
+
+    if "SUPERVISOR_COMMS" in context._async_get_connection.__code__.co_names:
+        supervisor = SimpleNamespace(asend=knows_no_connection)
+        monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist

@@ -444,7 +444,8 @@ class Task:
 def said(task: Task) -> str:
     """What a user reads about why a task failed: the exception, or the XCom that the trigger left."""
     error = task.slices[-1].error
-    return str(task.xcom("error") if error is None else error)
+    # before Airflow 3.3 the event brings the XCom, which then is encoded once more
+    return str(task.xcom("error")).strip('"') if error is None else str(error)
 
 
 #: whatever of the simulator's connections must never be seen, and how a JWT begins

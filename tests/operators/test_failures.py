@@ -90,6 +90,7 @@ class Triggerer:
 
     def __init__(self, trigger: BaseTrigger) -> None:
         trigger.trigger_id = 1
+        trigger.timeout_after = None  # type: ignore[attr-defined]  # which Airflow 3.1 looks at
         trigger.task_instance.context_carrier = None  # type: ignore[union-attr]
         self.runner = TriggerRunner()
         self.runner.triggers[1] = {"task": None, "is_watcher": False, "name": "t", "events": 0}  # type: ignore[typeddict-item]

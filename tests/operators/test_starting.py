@@ -284,7 +284,7 @@ def test_a_retry_waits_on_for_the_same_job(
     service.script.seconds = FOR_EVER
     task = task_of(case, status_simulator, tmp_path, retries=1, timeout=0.2)
     assert task.complete().state == "up_for_retry"
-    assert "not ended at the deadline" in airflow_log()
+    assert "not ended at the deadline" in said(task)
     job_id = task.memory and task.memory["job_id"]
     task.retry()
     assert task.run().state == "deferred"

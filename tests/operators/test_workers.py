@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from airflow.listeners import hookimpl
 from airflow.sdk import DAG
-from airflow.sdk.listener import get_listener_manager
 
 from airflow_status_provider import workers
 from airflow_status_provider.hooks.tagger import TaggerHook
@@ -190,6 +189,10 @@ Example.on_task_instance_failed.__module__ = "airflow.example_dags.plugins.event
 @pytest.fixture
 def listen() -> Iterator[Callable[[object], None]]:
     """A function that installs a listener."""
+    try:
+        from airflow.sdk.listener import get_listener_manager
+    except ImportError:  # Airflow 3.1
+        from airflow.listeners.listener import get_listener_manager  # type: ignore[assignment]
     manager = get_listener_manager()
     added: list[object] = []
 

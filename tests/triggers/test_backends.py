@@ -19,7 +19,7 @@ from airflow_status_provider.operators.tagger import TaggerBatchOperator
 from airflow_status_provider.sensors.tagger import TaggerBatchSensor
 from airflow_status_provider.simulator import SimulatorThread
 from tests.harness import Task, hurried  # noqa: F401
-from tests.versions import STATE_STORE
+from tests.versions import STATE_STORE, TRIGGER_XCOMS
 
 DOCUMENTS = [{"file_path": "https://files.example/a.pdf"}]
 
@@ -98,6 +98,7 @@ def test_no_progress_is_stored(elsewhere: type[Elsewhere], status_simulator: Sim
     assert set(elsewhere.stored) == {"job_id", "return_value"}
 
 
+@TRIGGER_XCOMS
 def test_why_a_task_failed_is_stored_off_the_loop(
     elsewhere: type[Elsewhere], status_simulator: SimulatorThread
 ) -> None:
@@ -124,6 +125,7 @@ def test_a_start_from_the_trigger_is_written_off_the_loop(
     assert elsewhere.kept_waiting == []
 
 
+@TRIGGER_XCOMS
 def test_a_result_that_is_told_once_is_stored_by_the_trigger(
     elsewhere: type[Elsewhere], status_simulator: SimulatorThread
 ) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import jinja2
 import pytest
 from airflow.sdk import DAG, Asset, BaseOperator
-from airflow.serialization.serialized_objects import DagSerialization
 from airflow.triggers.base import TaskFailedEvent
 
 from airflow_status_provider import compat
@@ -140,6 +139,8 @@ class OwnEnd(OrganizerJobSensor):
 
 def begun(sensor: type[Any] = OrganizerJobSensor, /, **arguments: Any) -> Any:
     """What the scheduler reads of a task, in whose DAG there are a macro and a filter."""
+    from airflow.serialization.serialized_objects import DagSerialization
+
     macros, filters = {"prefix": "batch", "ds": "mine"}, {"low": str.lower}
     with DAG("d", schedule=None, user_defined_macros=macros, user_defined_filters=filters) as dag:
         sensor(**{"task_id": "t", "job_id": "1", "start_from_trigger": True, **arguments})
@@ -147,6 +148,7 @@ def begun(sensor: type[Any] = OrganizerJobSensor, /, **arguments: Any) -> Any:
     return task.start_trigger_args
 
 
+@START_FROM_TRIGGER
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -168,6 +170,7 @@ def test_what_runs_before_a_wait_needs_a_worker(arguments: dict[str, Any]) -> No
     assert begun() is not None
 
 
+@START_FROM_TRIGGER
 @pytest.mark.parametrize(
     "template",
     [
@@ -186,6 +189,7 @@ def test_templates_that_a_triggerer_renders(template: str) -> None:
     assert begun(job_id=template) is not None
 
 
+@START_FROM_TRIGGER
 @pytest.mark.parametrize(
     "template",
     [
