@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import math
 import os
 from collections.abc import Sequence
@@ -40,6 +41,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     size.add_argument("--service", choices=HOOKS, required=True)
     size.add_argument("--poll-interval", type=_amount, default=5.0, metavar="S", help="seconds (default: 5)")
     size.set_defaults(run=_size)
+    abandoned = commands.add_parser(
+        "abandoned",
+        help="list remote jobs whose task is over without having waited for them",
+        description="What Airflow's database says of tasks that were ended from outside while they waited: "
+        "marked, timed out with their run, killed while no triggerer ran. Nothing is changed, no service is "
+        "asked. Run it where Airflow's database can be reached.",
+    )
+    abandoned.add_argument(
+        "--days", type=_amount, default=7.0, metavar="N", help="of tasks over in the last N days (default: 7)"
+    )
+    abandoned.add_argument("--json", action="store_true", help="as JSON")
+    abandoned.set_defaults(run=_abandoned)
     options = parser.parse_args(arguments)
     return int(options.run(options))
 
@@ -66,6 +79,32 @@ def _size(options: argparse.Namespace) -> int:
     found = size(options.waits, options.mean_minutes, options.service, poll_interval=options.poll_interval)
     for what, said in found:
         print(f"{what:<21} {said}")
+    return 0
+
+
+def _abandoned(options: argparse.Namespace) -> int:
+    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+    from airflow.utils.session import create_session
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from airflow_status_provider.abandoned import UNSEEN, find
+
+    try:
+        with create_session() as session:
+            found = find(session, options.days)
+    except SQLAlchemyError as error:
+        print(f"Airflow's database cannot be read from here ({type(error).__name__}).")
+        return 1
+    if options.json:
+        print(json.dumps({"jobs": [job._asdict() for job in found], "not_seen": UNSEEN}, indent=2))
+        return 0
+    for job in found:
+        mapped = f"[{job.map_index}]" if job.map_index >= 0 else ""
+        print(f"{job.service}  {job.conn_id}  {job.job_id}")
+        print(f"    {job.dag_id}  {job.run_id}  {job.task_id}{mapped}: {job.state}, {job.ended_at}")
+    print(f"{len(found)} found. Not seen:")
+    for unseen in UNSEEN:
+        print(f"- {unseen}")
     return 0
 
 

@@ -138,6 +138,22 @@ def task_state_store(context: Context) -> Any:
     return context.get("task_state_store")
 
 
+def task_state_model() -> Any:
+    """3.3: the table of that store; None before."""
+    try:
+        from airflow.models.task_state_store import TaskStateStoreModel
+    except ImportError:
+        return None
+    return TaskStateStoreModel
+
+
+def xcom_model() -> Any:
+    """The table of XComs. 3.4 keeps a second one for those of before."""
+    from airflow.models import xcom
+
+    return getattr(xcom, "XComModelV2", xcom.XComModel)
+
+
 def asset_state_stores(watcher: object) -> list[Any]:
     """3.3: the stores that outlive a watcher, one for each asset that it serves; none before.
 

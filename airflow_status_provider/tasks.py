@@ -13,7 +13,7 @@ from collections.abc import Coroutine, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, TypeVar
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import BaseOperator, get_current_context
 
 from airflow_status_provider import compat, instances, workers, xcoms
 from airflow_status_provider.compat import (
@@ -40,7 +40,7 @@ from airflow_status_provider.outcomes import ENDED, ending_error, error_of, nami
 from airflow_status_provider.protocols.jobs import JobKind
 from airflow_status_provider.protocols.model import Phase, Update
 from airflow_status_provider.triggers import progress
-from airflow_status_provider.triggers.base import CANCEL_PATIENCE, FAILURE, LONGEST, StatusTrigger
+from airflow_status_provider.triggers.base import CANCEL_PATIENCE, ERROR, FAILURE, LONGEST, StatusTrigger
 from airflow_status_provider.waiting.wait import wait
 from airflow_status_provider.waiting.waiter import Outcome, news
 
@@ -490,6 +490,15 @@ class WaitingTask(BaseOperator):
             context["ti"].xcom_push(FAILURE, self.kind.xcom(update))
 
     def give_up(self, error: StatusProviderError) -> NoReturn:
-        if isinstance(error, ExecutionTimeout):
-            raise AirflowTaskTimeout(str(error)) from None
-        raise error from None
+        """Fail with this error, which is an XCom as well, as where a trigger ends the task.
+
+        A task that is over and has neither that nor a result was ended from outside.
+        """
+        if self.do_xcom_push:
+            with contextlib.suppress(Exception):
+                get_current_context()["ti"].xcom_push(ERROR, str(error))
+        raise self.failure(error) from None
+
+    def failure(self, error: StatusProviderError) -> BaseException:
+        """As what a task fails with this error."""
+        return AirflowTaskTimeout(str(error)) if isinstance(error, ExecutionTimeout) else error

@@ -89,7 +89,8 @@ BELOW: dict[str, set[str]] = {
     "page": set(),
     "doctor": {"hooks", "transport", "protocols", "errors"},
     "sizing": {"waiting", "transport", "protocols", "errors"},
-    "cli": {"compat", "doctor", "sizing", "hooks", "provider_info", "errors"},
+    "abandoned": {"compat", "operators", "triggers"},
+    "cli": {"compat", "abandoned", "doctor", "sizing", "hooks", "provider_info", "errors"},
     "simulator": set(),
 }
 NETWORK = {"httpx", "aiohttp", "websockets"}
@@ -116,6 +117,7 @@ WITHOUT: dict[str, set[str]] = {
     "operators": NETWORK,
     "retries": {"asyncio", *NETWORK},
     "page": {"asyncio", *NETWORK},
+    "abandoned": {"asyncio", *NETWORK},
     "doctor": {"airflow", *NETWORK},
     "sizing": {"asyncio", "airflow", "time", *NETWORK},
     "cli": NETWORK,

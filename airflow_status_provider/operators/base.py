@@ -219,6 +219,9 @@ class StatusOperator(WaitingTask):
             options=started.options,
             started=True,
             until=self.deadline(context, time.time()).at,
+            service=self.kind.service,
+            conn_id=self.conn_id,
+            ends_told=self.do_xcom_push,
             **({"kept_at": self._kept_at} if self._kept_at else {}),
         )
         self.announce(context, started)

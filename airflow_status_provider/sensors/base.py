@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 from airflow.triggers.base import StartTriggerArgs
@@ -179,13 +179,13 @@ class StatusSensor(WaitingTask, BaseSensorOperator):
             raise error.at(where) from None
         return job_id
 
-    def give_up(self, error: StatusProviderError) -> NoReturn:
+    def failure(self, error: StatusProviderError) -> BaseException:
         passing = isinstance(error, RemoteJobError | WaitTimeout | RemoteUnavailable)
         if (self.soft_fail and passing) or self.never_fail:
-            raise AirflowSkipException(str(error)) from None
+            return AirflowSkipException(str(error))
         if isinstance(error, WaitTimeout) and not isinstance(error, WaitStalled | ExecutionTimeout):
-            raise AirflowSensorTimeout(str(error)) from None
-        super().give_up(error)
+            return AirflowSensorTimeout(str(error))
+        return super().failure(error)
 
     # -- mode="reschedule"
 

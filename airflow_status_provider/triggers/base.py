@@ -69,6 +69,8 @@ if TYPE_CHECKING:
 
 #: the XCom with what a service says of a failed job
 FAILURE = "failure"
+#: the XCom with why a wait failed
+ERROR = "error"
 #: a larger result is fetched by the worker instead of going through the triggerer
 SMALL_RESULT = 64 * 1024
 #: a result that a service tells only once is stored by the trigger, whatever its size
@@ -547,15 +549,14 @@ class StatusTrigger(BaseTrigger):
             event = failure_payload(error, str(self.job_id), update) | {"wait": record}
             return TriggerEvent(event | {"failure_stored": True} if stored else event)
         self.log.error("%s", error)
-        if self.soft_fail and ended:
-            return TaskSkippedEvent()
+        end = TaskSkippedEvent if self.soft_fail and ended else TaskFailedEvent
         if not self.xcom:
-            return TaskFailedEvent()
+            return end()
         words = str(error)
         with contextlib.suppress(Exception):
-            if await self._push("error", words):
-                return TaskFailedEvent()
-        return TaskFailedEvent(xcoms={"error": words})
+            if await self._push(ERROR, words):
+                return end()
+        return end(xcoms={ERROR: words})
 
     async def _keep_failure(self, update: Update | None) -> bool:
         """Whether what the service says of the failed job stands in its XCom now."""

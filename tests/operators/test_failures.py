@@ -150,11 +150,14 @@ def test_a_triggerer_that_was_cut_off_cancels_nothing(
 
 @TRIGGER_KILLS
 @both
-@pytest.mark.parametrize("state", ["failed", "success", None], ids=["failed", "success", "deleted"])
+@pytest.mark.parametrize(
+    "state", ["failed", "success", "skipped", None], ids=["failed", "success", "overdue", "deleted"]
+)
 def test_a_task_that_a_user_ends_ends_its_own_job_only(
     state: str, started: bool, status_simulator: SimulatorThread
 ) -> None:
-    """Marked failed or success, or deleted with its run: a job of our own is cancelled, another's is left."""
+    """Marked failed or success, skipped since its run is overdue, or deleted with its run: a job of our own is
+    cancelled, another's is left."""
     waiting = Waiting(status_simulator, started)
     waiting.task.store.task_state = state
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -157,3 +159,20 @@ def test_a_share_that_is_none_is_refused(task: Any, odd: Any) -> None:
         task(task_id="t", max_failed=odd, **job)
     with pytest.raises(InvalidInput, match="leave it out to set max_failed"):
         task(task_id="t", max_failed=0.5, fail_on_partial=True, **job)
+
+
+def test_what_failed_is_tagged_again(status_simulator: SimulatorThread) -> None:
+    """The recipe of docs/tagger.md starts a batch of the failed documents only, in their order."""
+    page = (Path(__file__).parents[2] / "docs" / "tagger.md").read_text()
+    (code,) = re.findall(
+        r"^## Tag again what failed\n.*?^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL
+    )
+    recipe: dict[str, Any] = {}
+    exec(code, recipe)  # noqa: S102  # our own page
+    given = documents(1, 1) + documents(1, 1)
+    given[0]["title"], given[1]["title"] = "First", "Second"
+    task = Task(TaggerBatchOperator, documents=given, max_failed=1.0, poll_interval=0.05)
+    assert task.complete().state == "success"
+    again = recipe["tag_again"](given, task.xcom())
+    started = status_simulator.simulator.tagger.jobs[again].documents
+    assert [document["title"] for document in started] == ["Second", "Nonexistent0"]

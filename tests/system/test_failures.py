@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -152,6 +155,61 @@ def test_what_users_do_to_deferred_tasks_reaches_their_jobs(
         assert count == (job_id != renewed), job_id
     airflow_simulator.call(tagger.end, renewed)
     assert api.wait(*cleared) == "success"
+
+
+def test_other_ends_of_a_deferred_task(
+    airflow_stack: AirflowStack, airflow_simulator: SimulatorThread, scripted: Callable[[float], None]
+) -> None:
+    """The run timed out or marked failed, the DAG deleted: the batch is cancelled. Its backfill cancelled, the
+    DAG paused, its file removed: the wait goes on, and ends. Jobs that nobody waited for are listed."""
+    api, tagger = airflow_stack.api, airflow_simulator.simulator.tagger
+    scripted(LONG * 5)
+    runs = {name: begin(airflow_stack, name) for name in ("overdue", "paused", "deleted", "removed", "one")}
+    api.wait_for_dag("filled")
+    api.set_paused("filled", False)
+    dates = {"from_date": "2026-02-01T00:00:00Z", "to_date": "2026-02-02T00:00:00Z"}
+    body = {"dag_id": "filled", **dates, "max_active_runs": 1, "reprocess_behavior": "none"}
+    backfill = api.request("POST", "/backfills", json=body)["id"]
+
+    def filled(*states: str) -> list[str]:
+        found = [run for run in api.runs("filled") if run["run_type"] == "backfill"]
+        return [run["dag_run_id"] for run in found if run["state"] in states]
+
+    until(lambda: len(filled("running")) == 1, 120, lambda: api.runs("filled"))
+    runs["filled"] = filled("running")[0]
+    for dag_id, run_id in runs.items():
+        api.wait_for_task(dag_id, run_id, "tagger", {"deferred", "skipped"}, timeout=300)
+    jobs = {dag_id: api.xcom(dag_id, run_id, "tagger", "job_id") for dag_id, run_id in runs.items()}
+    until(lambda: tagger.sockets >= len(runs) - 1, 60, lambda: tagger.sockets)
+
+    def statuses(*names: str) -> set[str]:
+        return {tagger.jobs[jobs[name]].status for name in names}
+
+    # what ends the waits, and the batches
+    api.set_run_state("one", runs["one"], "failed")
+    api.request("DELETE", "/dags/deleted")
+    ended = ("overdue", "one", "deleted")
+    until(lambda: statuses(*ended) == {"cancelled"}, 120, lambda: statuses(*ended))
+    assert api.task_instance("overdue", runs["overdue"], "tagger")["state"] == "skipped"
+    # what does not
+    api.request("PUT", f"/backfills/{backfill}/cancel")
+    api.set_paused("paused", True)
+    (airflow_stack.dags_folder / "removed.py").unlink()
+    until(lambda: api.get("/dags/removed")["is_stale"], 120, lambda: api.get("/dags/removed"))
+    going_on = ("filled", "paused", "removed")
+    time.sleep(3)  # a kill would have come with the next sync, after a second
+    assert statuses(*going_on) == {"processing"}
+    for name in going_on:
+        airflow_simulator.call(tagger.end, jobs[name])
+        api.wait_for_task(name, runs[name], "tagger", {"success"})
+    until(lambda: len(filled("failed")) == 1, 60, lambda: api.runs("filled"))
+    command = [sys.executable, "-m", "airflow_status_provider.cli", "abandoned", "--json"]
+    said = subprocess.run(
+        command, env=airflow_stack.env, cwd=airflow_stack.home, capture_output=True, timeout=60, check=True
+    )
+    listed = json.loads(said.stdout)["jobs"]
+    mine = {job["job_id"]: job["state"] for job in listed if job["job_id"] in jobs.values()}
+    assert mine == {jobs["overdue"]: "skipped", jobs["one"]: "failed"}
 
 
 def test_an_api_server_that_is_away_loses_nothing(

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from time import sleep
 from typing import Any
 
@@ -23,6 +23,22 @@ with DAG("fifty", schedule=None, catchup=False, default_args=COMMON):
     )
 
 with DAG("one", schedule=None, catchup=False, default_args=COMMON):
+    TaggerBatchOperator(task_id="tagger", documents=ROWS)
+
+with DAG("overdue", schedule=None, catchup=False, default_args=COMMON, dagrun_timeout=timedelta(seconds=20)):
+    TaggerBatchOperator(task_id="tagger", documents=ROWS)
+
+for name in ("paused", "deleted"):
+    with DAG(name, schedule=None, catchup=False, default_args=COMMON):
+        TaggerBatchOperator(task_id="tagger", documents=ROWS)
+
+with DAG(
+    "filled",
+    schedule="@daily",
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    default_args=COMMON,
+):
     TaggerBatchOperator(task_id="tagger", documents=ROWS)
 
 with DAG("lost", schedule=None, catchup=False, default_args=COMMON):
