@@ -38,6 +38,24 @@ class ArealHook(StatusHook):
     ) -> areal.Presigned:
         return await self.atalk(areal.presign(file_names, upload_session_id))
 
+    def store(self, presigned: areal.Presigned, files: Iterable[Path]) -> None:
+        """Upload the files into their slots; nothing is processed yet."""
+        self.talk(_store(presigned, files), job=areal.SESSION.describe(presigned.upload_session_id))
+
+    async def astore(self, presigned: areal.Presigned, files: Iterable[Path]) -> None:
+        await self.atalk(_store(presigned, files), job=areal.SESSION.describe(presigned.upload_session_id))
+
+    def process(self, upload_session_id: str, slot: areal.Slot) -> str:
+        """Start the processing of one uploaded file; the document's id."""
+        return self.talk(
+            areal.process(upload_session_id, slot), job=areal.SESSION.describe(upload_session_id)
+        )
+
+    async def aprocess(self, upload_session_id: str, slot: areal.Slot) -> str:
+        return await self.atalk(
+            areal.process(upload_session_id, slot), job=areal.SESSION.describe(upload_session_id)
+        )
+
     def start(self, presigned: areal.Presigned, files: Iterable[Path]) -> list[str]:
         """Upload the files into their slots and start their processing; the documents' ids."""
         return self.talk(_upload(presigned, files), job=areal.SESSION.describe(presigned.upload_session_id))
@@ -75,11 +93,15 @@ def _snapshot(kind: JobKind | None) -> dict[str, Any]:
     return {"settled": True} if kind is areal.SESSION else {}
 
 
-def _upload(presigned: areal.Presigned, files: Iterable[Path]) -> Conversation[list[str]]:
-    pairs = list(zip(presigned.slots, files, strict=True))
-    for slot, path in pairs:
+def _store(presigned: areal.Presigned, files: Iterable[Path]) -> Conversation[None]:
+    for slot, path in list(zip(presigned.slots, files, strict=True)):
         yield from areal.store(slot, path)
+
+
+def _upload(presigned: areal.Presigned, files: Iterable[Path]) -> Conversation[list[str]]:
+    yield from _store(presigned, files)
     document_ids = []
-    for slot, _ in pairs:
-        document_ids.append((yield from areal.process(presigned.upload_session_id, slot)))
+    for slot in presigned.slots:
+        document_id = yield from areal.process(presigned.upload_session_id, slot)
+        document_ids.append(document_id)
     return document_ids

@@ -91,9 +91,17 @@ class ArealProcessDocumentsOperator(ArealOperator):
         started = _of_session(presigned.upload_session_id, [slot.document_id for slot in presigned.slots])
         # the ids are known before anything is processed: remember them first
         memory.keep(job_id=started.job_id, xcoms=started.xcoms, options=started.options, started=False)
-        return self.start_or_find(
-            lambda: _of_session(presigned.upload_session_id, hook.start(presigned, files)), started
+        hook.store(presigned, files)
+        return _of_session(started.job_id, [self._process(started.job_id, slot) for slot in presigned.slots])
+
+    def _process(self, session: str, slot: areal.Slot) -> str:
+        """Start the processing of one file. It is looked for alone: the next ones have not started yet."""
+        hook = self.areal()
+        one = self.start_or_find(
+            lambda: _of_session(session, [hook.process(session, slot)]),
+            _of_session(session, [slot.document_id]),
         )
+        return str(one.xcoms["document_ids"][0])
 
     def happened(self, job: Started) -> bool:
         """The session is there from the first step on; only the third makes the documents."""

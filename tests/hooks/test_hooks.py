@@ -348,10 +348,18 @@ def test_every_start_has_a_twin(status_simulator: SimulatorThread, tmp_path: Pat
     assert haidy.transcribe([file], "de").status == asyncio.run(haidy.atranscribe([file], "de")).status
     presigned = areal.presign(["a.pdf"])
     assert areal.start(presigned, [file]) == [presigned.slots[0].document_id]
+    presigned = areal.presign(["a.pdf"])
+    areal.store(presigned, [file])
+    (slot,) = presigned.slots
+    assert areal.process(presigned.upload_session_id, slot) == slot.document_id
 
     async def upload() -> None:
         presigned = await areal.apresign(["a.pdf"])
         assert await areal.astart(presigned, [file]) == [presigned.slots[0].document_id]
+        presigned = await areal.apresign(["a.pdf"])
+        await areal.astore(presigned, [file])
+        (slot,) = presigned.slots
+        assert await areal.aprocess(presigned.upload_session_id, slot) == slot.document_id
 
     asyncio.run(upload())
     areal.execute_copilot(COPILOT_TASK, "s")
@@ -360,7 +368,7 @@ def test_every_start_has_a_twin(status_simulator: SimulatorThread, tmp_path: Pat
         name: len(getattr(status_simulator.simulator, name).starts)
         for name in ("tagger", "organizer", "haidy", "areal")
     }
-    assert counts == {"tagger": 2, "organizer": 2, "haidy": 4, "areal": 4}
+    assert counts == {"tagger": 2, "organizer": 2, "haidy": 4, "areal": 6}
 
 
 def test_the_models_key_needs_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,7 @@ START = {
     "HaidyStructureOperator": "/structure/fhir",
 }
 #: services that can tell afterwards whether a start happened, and those that cannot
-TELLING = [TAGGER, COPILOT]
+TELLING = [TAGGER, DOCUMENTS, COPILOT]
 SILENT = [ORGANIZER, BALANCER, TRANSCRIBE, STRUCTURE]
 
 FROM_THE_TRIGGER: dict[str, Any] = {}
@@ -89,7 +89,7 @@ def test_a_lost_answer_is_looked_after(
     lose_answer(START[case.id])
     task = task_of(case, status_simulator, tmp_path)
     assert task.complete().state == "success", said(task)
-    assert len(case.remote(status_simulator).starts) == 1
+    assert len(case.remote(status_simulator).starts) == (2 if case is DOCUMENTS else 1)
     assert "the answer to the start was lost, but it happened" in airflow_log()
 
 
@@ -185,7 +185,7 @@ def test_a_worker_lost_before_the_start_is_succeeded_by_one_that_starts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What was remembered before a start that never happened is not waited for."""
-    verb = {"areal": "start", "tagger": "start"}[case.service] if case is not COPILOT else "execute_copilot"
+    verb = {TAGGER.id: "start", DOCUMENTS.id: "process", COPILOT.id: "execute_copilot"}[case.id]
     hook = case.operator.hook_class
 
     def die(*arguments: Any, **options: Any) -> Any:
