@@ -20,7 +20,7 @@ from airflow_status_provider.hooks.tagger import TaggerHook
 from airflow_status_provider.simulator import SimulatorThread
 from airflow_status_provider.transport import sessions
 from tests.harness import Task
-from tests.operators.cases import CASES, Case
+from tests.operators.cases import BALANCER, CASES, Case
 from tests.operators.conftest import Simulate
 
 #: the operators whose service has a login; Haidy has none
@@ -61,7 +61,9 @@ def test_a_deferred_run_signs_in_once_on_the_worker_and_once_in_the_triggerer(
     """Each of the two processes signs in itself, if it has not yet."""
     task = Task(case.operator, **case.arguments(status_simulator, tmp_path))
     before = logins(status_simulator, case.service)
-    assert task.run().state == "deferred"
+    if task.run().deferral is None:
+        assert case is BALANCER  # before Airflow 3.3 it waits on a worker
+        return
     assert logins(status_simulator, case.service) - before == 1
     sessions.forget()  # as another process has none
     assert task.resume(task.fire()).state == "success"
