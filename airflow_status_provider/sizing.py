@@ -13,9 +13,10 @@ OURS = 5
 AIRFLOWS = 30
 #: MiB of a triggerer that carries nothing
 EMPTY = 350
-#: waits that one triggerer was measured with, and the ends a second that it hands to the database
+#: waits that one triggerer was measured with, and the ends a second, with an XCom each, that it hands to the
+#: database
 CARRIED = 10_000
-ENDS = 70
+ENDS = 20
 #: standard deviations by which waits that begin at random are allowed to be more than on average
 CHANCE = 4.0
 #: reads of a wait besides those in its middle: on the worker, when its socket is open, at its end
