@@ -459,9 +459,10 @@ class WaitingTask(BaseOperator):
         return ending_error(what, update, self.fail_on_partial, self.max_failed)
 
     def _result(self, context: Context, update: Update) -> Any:
-        if update.result is not None and self.kind.result_in_status:
+        if update.result is not None:
             return self.kind.xcom(update)
-        return self.hook().get_result(update.job_id, kind=self.kind, **self.known_options(context))
+        options = {**self.known_options(context), **self.kind.where_result(update)}
+        return self.hook().get_result(update.job_id, kind=self.kind, **options)
 
     def _keep_partial(self, context: Context, update: Update, record: dict[str, Any]) -> Any:
         """Push the result of a job of which too much failed, as far as it can be had, and return it."""

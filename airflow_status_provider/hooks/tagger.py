@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,6 +20,8 @@ from airflow_status_provider.transport.http import Client, asynchronous
 from airflow_status_provider.waiting.wait import account_of
 
 CATCHUP_TIMEOUT = 30.0
+#: together less than a trigger has for a result
+HISTORY_TIMEOUT = 10.0
 
 
 class TaggerHook(StatusHook):
@@ -74,29 +77,37 @@ class TaggerHook(StatusHook):
     def _cancel(self, job_id: str) -> Conversation[None]:
         yield from tagger.cancel(job_id)
 
-    def get_result(self, job_id: str, *, kind: JobKind | None = None, **options: Any) -> TaggerBatch:
-        """Counts by REST; the documents' tags, which no REST endpoint has, from the socket's catchup."""
+    def get_result(
+        self, job_id: str, *, kind: JobKind | None = None, history_id: str | None = None, **options: Any
+    ) -> TaggerBatch:
+        """Counts by REST; the documents' tags from the socket's catchup. If that cannot be fetched, from the
+        batch's history, where its ``history_id`` is known."""
         update = self.get_status(job_id, **options)
-        return self._batch(update, asyncio.run(self._documents_alone(job_id)))
+        return self._batch(update, asyncio.run(self._documents_alone(update, history_id)))
 
-    async def aget_result(self, job_id: str, *, kind: JobKind | None = None, **options: Any) -> TaggerBatch:
+    async def aget_result(
+        self, job_id: str, *, kind: JobKind | None = None, history_id: str | None = None, **options: Any
+    ) -> TaggerBatch:
         update = await self.aget_status(job_id, **options)
         account = account_of(await self.aendpoint())
         with account.in_use():  # the client of the account's waits has signed in already
-            return self._batch(update, await self._documents(job_id, account.client))
+            return self._batch(update, await self._documents(update, history_id, account.client))
 
     def _batch(self, update: Update, documents: list[TaggerDocument] | None) -> TaggerBatch:
         batch: TaggerBatch = self.kind.xcom(replace(update, result=documents))
         return batch
 
-    async def _documents_alone(self, job_id: str) -> list[TaggerDocument] | None:
+    async def _documents_alone(self, update: Update, history_id: str | None) -> list[TaggerDocument] | None:
         client = asynchronous(self.endpoint())
         try:
-            return await self._documents(job_id, client)
+            return await self._documents(update, history_id, client)
         finally:
             await client.close()
 
-    async def _documents(self, job_id: str, client: Client) -> list[TaggerDocument] | None:
+    async def _documents(
+        self, update: Update, history_id: str | None, client: Client
+    ) -> list[TaggerDocument] | None:
+        job_id = update.job_id
         trouble: Exception | None = None
         try:
             async with asyncio.timeout(CATCHUP_TIMEOUT):
@@ -111,6 +122,14 @@ class TaggerHook(StatusHook):
         except TimeoutError:
             pass
         why = str(trouble or "") or "no answer in time"
+        if history_id is not None:
+            with contextlib.suppress(StatusProviderError, TimeoutError):
+                async with asyncio.timeout(HISTORY_TIMEOUT):
+                    found = await client.talk(tagger.history(history_id))
+                if tagger.counted(found, update):
+                    name = self.describe(job_id)
+                    self.log.info("%s: the documents' tags come from its history (%s)", name, why)
+                    return found
         self.log.warning("%s: the documents' tags could not be fetched (%s)", self.describe(job_id), why)
         return None
 

@@ -40,8 +40,6 @@ class JobKind:
     #: whether the result is small and harmless enough to stand in events and sensors' XComs
     public_result: ClassVar[bool] = False
 
-    #: whether a status answer holds the result
-    result_in_status: ClassVar[bool] = True
     #: whether some servers tell the result only once
     told_once: ClassVar[bool] = False
 
@@ -64,6 +62,10 @@ class JobKind:
         """The parts that failed, each with the service's reason, as an operator's result has them; none where
         the job's own message names them, or where they must not be shown."""
         return []
+
+    def where_result(self, update: Update) -> dict[str, Any]:
+        """What helps ``get_result`` to find an ended job's result, beside its id."""
+        return {}
 
     def xcom(self, update: Update) -> Any:
         """An operator's XCom, but for ``wait``: the result, as it can be stored."""

@@ -70,6 +70,8 @@ class Update:
     known_status: bool = True
     recheck_in: float | None = None
     result: Any = field(default=None, repr=False)
+    #: what the service's history calls the job, where that is another id
+    history_id: str | None = None
 
     @property
     def final(self) -> bool:

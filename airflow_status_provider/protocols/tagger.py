@@ -7,13 +7,15 @@ five variants of a terminal frame, and, for an unknown job, an empty state and n
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
 from airflow_status_provider.errors import InvalidConnection, NotFound, RemoteUnavailable
 from airflow_status_provider.protocols import reading
-from airflow_status_provider.protocols.jobs import JobKind
+from airflow_status_provider.protocols.jobs import JobKind, Tracker
 from airflow_status_provider.protocols.model import (
     NOTHING,
     AuthScheme,
@@ -48,6 +50,15 @@ STATUSES: Mapping[str, Phase] = {
 }
 #: what a stray command leaves behind for an id that was never started
 GHOST = "unknown"
+#: which is the server's own, and goes into a path
+HISTORY_ID = re.compile(r"[0-9A-Za-z-]{1,64}")
+#: how the history calls a document that went well
+HISTORY_SUCCESS = ("success", "completed")
+#: characters of rows that a wait keeps, and all waits of a process
+MOST_OF_ONE = 64 * 1024
+MOST_KEPT = 64 * 2**20
+#: rows of a catchup that are looked at while the batch runs
+MOST_ROWS = 500
 
 
 class BatchKind(JobKind):
@@ -55,7 +66,6 @@ class BatchKind(JobKind):
     name = "batch"
     noun = "batch"
     cancellable = True
-    result_in_status = False
 
     def status_request(self, job_id: str, scope: str | None = None) -> Request:
         return Request(method="GET", path=f"/batch/jobs/{segment(job_id)}/status", repeatable=True)
@@ -69,6 +79,12 @@ class BatchKind(JobKind):
         if status == GHOST:
             raise NotFound(f"HTTP 200: status {GHOST}", 404)
         return read_state(job_id, status, body)
+
+    def tracker(self, job_id: str, *, seen: bool = False, **options: Any) -> Tracker:
+        return BatchTracker(self, job_id, seen=seen, **options)
+
+    def where_result(self, update: Update) -> dict[str, Any]:
+        return {"history_id": update.history_id} if update.history_id else {}
 
     def read_result(self, update: Update) -> TaggerBatch:
         """The XCom of an ended batch; ``documents`` is null where only counts are known."""
@@ -86,6 +102,69 @@ class BatchKind(JobKind):
     def failures(self, result: Any) -> list[str]:
         rows = (reading.obj(row) for row in reading.obj(result).get("documents") or ())
         return [_failure(row) for row in rows if row.get("success") is not True]
+
+
+class _Kept:
+    """How many characters of rows all trackers keep."""
+
+    size = 0
+
+
+class BatchTracker(Tracker):
+    """Gathers the documents that the socket reports: if it has reported all, none need be fetched.
+
+    Rows are kept as text, at most ``MOST_OF_ONE`` for one batch and ``MOST_KEPT`` for all. Where there are
+    more, the documents are fetched after the end.
+    """
+
+    __slots__ = ("_history_id", "_rows", "_size")
+
+    def __init__(self, kind: JobKind, job_id: str, *, seen: bool = False, scope: str | None = None) -> None:
+        super().__init__(kind, job_id, seen=seen, scope=scope)
+        self._rows: dict[int, str] | None = {}
+        self._size = 0
+        self._history_id: str | None = None
+
+    def __del__(self) -> None:
+        _Kept.size -= self._size
+
+    def hear(self, update: Update) -> Update | None:
+        self._history_id = update.history_id or self._history_id
+        for row in update.result or ():
+            self._gather(row)
+        return super().hear(update)
+
+    def _gather(self, row: TaggerDocument) -> None:
+        if self._rows is None or row["row_id"] is None:
+            return
+        try:
+            text = json.dumps(row, ensure_ascii=False)
+        except RecursionError:
+            self._drop()
+            return
+        grown = len(text) - len(self._rows.get(row["row_id"], ""))
+        if self._size + grown > MOST_OF_ONE or _Kept.size + grown > MOST_KEPT:
+            self._drop()
+            return
+        self._rows[row["row_id"]] = text
+        self._size += grown
+        _Kept.size += grown
+
+    def _drop(self) -> None:
+        _Kept.size -= self._size
+        self._rows, self._size = None, 0
+
+    def _keep(self, update: Update) -> Update:
+        update = super()._keep(update)
+        if update.final:
+            self.latest = update = replace(update, result=self._complete(update), history_id=self._history_id)
+        return update
+
+    def _complete(self, update: Update) -> list[TaggerDocument] | None:
+        """All documents of an ended batch; None where some were not reported or not kept."""
+        kept = self._rows or {}
+        rows: list[TaggerDocument] = [json.loads(kept[row_id]) for row_id in sorted(kept)]
+        return rows if rows and counted(rows, update) else None
 
 
 BATCH = BatchKind()
@@ -159,7 +238,7 @@ class BatchStream:
             return NOTHING
         word = frame.get("type")
         if word == "catchup":
-            return self._catchup(job_id, reading.obj(frame.get("state")))
+            return self._catchup(job_id, reading.obj(frame.get("state")), frame.get("results"))
         if word == "keepalive":
             return self._keepalive(job_id, _known(frame.get("status")))
         if word in ("completed", "cancelled", "failed", "error"):
@@ -168,15 +247,17 @@ class BatchStream:
             return Heard((self._progress(job_id, frame),), proof=True)
         return NOTHING
 
-    def _catchup(self, job_id: str, state: dict[str, Any]) -> Heard:
+    def _catchup(self, job_id: str, state: dict[str, Any], results: object) -> Heard:
         status = _known(state.get("status"))
         if status is None:
             return Heard((_ask(job_id),))
         update = read_state(job_id, status, state)
+        history_id, rows = _history_id(state.get("db_job_id")), _rows(results, update)
         if update.phase.ended:
             # the terminal frame that follows, or a status read, has the message and surer counts
-            return Heard((replace(_ask(job_id, status), total=update.total),), proof=True)
-        return Heard((update,), proof=True)
+            asked = replace(_ask(job_id, status), total=update.total, result=rows, history_id=history_id)
+            return Heard((asked,), proof=True)
+        return Heard((replace(update, result=rows, history_id=history_id),), proof=True)
 
     def _keepalive(self, job_id: str, status: str | None) -> Heard:
         if status is None:
@@ -206,7 +287,22 @@ class BatchStream:
             status="processing",
             progress=reading.fraction(frame.get("progress")),
             current=plain(title, 120) if isinstance(title, str) else None,
+            result=read_rows([frame]) if frame.get("status") in ("success", "failed") else None,
         )
+
+
+def _rows(results: object, update: Update) -> list[TaggerDocument] | None:
+    """A catchup's rows, of which the last may not be counted yet. A batch that was started again under its id
+    has those of before as well: it is left to the catchup after its end."""
+    done = (update.processed or 0) + (update.failed or 0)
+    if not isinstance(results, list) or len(results) > min(MOST_ROWS, done + 1):
+        return None
+    return read_rows(results)
+
+
+def _history_id(value: object) -> str | None:
+    told = reading.text(value)
+    return told if told is not None and HISTORY_ID.fullmatch(told) else None
 
 
 def _known(status: object) -> str | None:
@@ -256,6 +352,35 @@ def start(
         status="pending",
         total=reading.count(answer.get("total_documents")),
     )
+
+
+def history(history_id: str) -> Conversation[list[TaggerDocument]]:
+    """``GET /api/history/jobs/{history_id}``: a batch's documents as the server's database has them. What it
+    has not stored as done is left out; the rows have no ``row_id``."""
+    answer = yield Request(
+        method="GET", path=f"/history/jobs/{segment(history_id)}", repeatable=True, large=True
+    )
+    check(answer)
+    body = answer.object()
+    confirm("batch", history_id, body.get("id"))
+    return [
+        {
+            "row_id": None,
+            "title": row.get("title"),
+            "success": row["status"] in HISTORY_SUCCESS,
+            "tags": tags if isinstance(tags := row.get("tags"), list) else [],
+            "error": row.get("error_message"),
+            "metadata": None,
+        }
+        for row in reading.items(body.get("documents"))
+        if row.get("status") in (*HISTORY_SUCCESS, "failed")
+    ]
+
+
+def counted(rows: Sequence[TaggerDocument], update: Update) -> bool:
+    """Whether these are all documents of an ended batch, as many as the service has counted."""
+    done = sum(row["success"] for row in rows)
+    return (done, len(rows) - done) == (update.processed, update.failed) and update.total in (None, len(rows))
 
 
 def cancel(job_id: str) -> Conversation[None]:

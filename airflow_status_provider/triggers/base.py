@@ -470,12 +470,13 @@ class StatusTrigger(BaseTrigger):
 
     async def _fetched(self, update: Update) -> dict[str, Any] | None:
         result: dict[str, Any]
-        if update.result is not None and self.kind.result_in_status:
+        if update.result is not None:
             result = self.kind.xcom(update)
             return result
+        where = self.kind.where_result(update)
         try:
             async with asyncio.timeout(RESULT_PATIENCE):
-                result = await self._hook().aget_result(self.job_id, kind=self.kind)
+                result = await self._hook().aget_result(self.job_id, kind=self.kind, **where)
         except (StatusProviderError, TimeoutError) as error:
             why = str(error) or "the answer took too long"
             self.log.warning("the result will be fetched by the worker: %s", why)

@@ -7,18 +7,24 @@ import asyncio
 import json
 import os
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from airflow_status_provider.errors import AuthenticationFailed
+from airflow_status_provider.hooks import tagger
 from airflow_status_provider.hooks.areal import ArealHook
 from airflow_status_provider.hooks.base import StatusHook
 from airflow_status_provider.hooks.organizer import OrganizerHook
 from airflow_status_provider.hooks.tagger import TaggerHook
+from airflow_status_provider.operators.tagger import TaggerBatchOperator
+from airflow_status_provider.protocols.model import Update
 from airflow_status_provider.simulator import SimulatorThread
 from airflow_status_provider.transport import sessions
+from airflow_status_provider.waiting.wait import wait
 from tests.harness import Task
 from tests.operators.cases import BALANCER, CASES, Case
 from tests.operators.conftest import Simulate
@@ -199,3 +205,72 @@ def test_a_kept_token_is_taken_out_of_what_the_service_says(
     hook = TaggerHook()
     hook.get_status(job_of(simulated, TaggerHook))
     assert token.access not in hook.endpoint().discretion(()).text(f"not with {token.access}")
+
+
+# -- sockets
+
+
+def sockets(simulated: SimulatorThread, job_id: str) -> int:
+    return simulated.simulator.count("tagger", f"/batch/ws/{job_id}")
+
+
+DIALECTS = pytest.mark.parametrize("dialect", ["documented", "observed"])
+
+
+@DIALECTS
+@pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "on the worker"])
+def test_a_batch_whose_socket_reports_all_documents_opens_one_socket(
+    deferrable: bool, dialect: str, simulate: Simulate
+) -> None:
+    """Catchup and rows have told what the result needs, so nothing is fetched after the end."""
+    simulated = simulate(dialect=dialect)
+    simulated.simulator.tagger.script.seconds = 25.0  # half a second
+    paths = ["fine", "nonexistent", "good"]
+    documents = [{"title": name, "file_path": f"https://files.example/{name}.pdf"} for name in paths]
+    task = Task(TaggerBatchOperator, documents=documents, poll_interval=0.05, deferrable=deferrable)
+    assert task.complete().state == "success"
+    batch = task.xcom()
+    rows = [(row["row_id"], row["title"], row["success"], bool(row["tags"])) for row in batch["documents"]]
+    assert rows == [(0, "fine", True, True), (1, "nonexistent", False, False), (2, "good", True, True)]
+    assert sockets(simulated, batch["job_id"]) == 1
+
+
+def test_documents_that_the_socket_left_out_are_fetched(simulate: Simulate) -> None:
+    """A wait that begins after the end has heard of none: one more socket brings the catchup."""
+    simulated = simulate()
+    simulated.simulator.tagger.script.seconds = 0.01
+    documents = [{"title": "fine", "file_path": "https://files.example/fine.pdf"}]
+    task = Task(TaggerBatchOperator, documents=documents, poll_interval=0.05)
+    assert task.run().state in ("success", "deferred")
+    if task.slices[-1].deferral is not None:
+        assert task.resume(task.fire()).state == "success"
+    assert task.xcom()["documents"][0]["tags"]
+
+
+def test_tags_come_from_the_history_where_the_socket_has_named_it(
+    simulate: Simulate, monkeypatch: pytest.MonkeyPatch, airflow_log: Callable[[], str]
+) -> None:
+    """A socket that broke in mid-batch, and stays closed: the batch's history has its documents. Only the
+    observed server names it."""
+    monkeypatch.setattr(tagger, "CATCHUP_TIMEOUT", 0.3)
+    simulated = simulate(dialect="observed")
+    service = simulated.simulator.tagger
+    job_id = simulated.call(service.add, seconds=25.0, documents=3, failed=1)  # half a second
+
+    async def waited() -> Update:
+        endpoint = await TaggerHook().aendpoint()
+        waiting = asyncio.create_task(
+            wait(endpoint, TaggerHook.kind, job_id, deadline=time.time() + 20, poll_interval=0.05)
+        )
+        await asyncio.sleep(0.1)
+        service.faults.refuse_upgrade = 503
+        simulated.call(lambda: [socket.abort() for socket in service._sockets])
+        update = (await waiting).update
+        hook = TaggerHook()
+        batch = await hook.aget_result(job_id, **hook.kind.where_result(update))
+        assert [row["success"] for row in batch["documents"] or []] == [True, True, False]
+        assert (batch["documents"] or [])[0]["tags"]
+        return update
+
+    assert asyncio.run(waited()).result is None
+    assert "the documents' tags come from its history" in airflow_log()
