@@ -21,7 +21,7 @@ from enum import StrEnum
 from typing import TypeVar
 from urllib.parse import SplitResult, urlsplit
 
-from airflow_status_provider.errors import NotSent, StatusProviderError
+from airflow_status_provider.errors import StatusProviderError
 from airflow_status_provider.hooks.base import StatusHook
 from airflow_status_provider.hooks.environment import unreadable
 from airflow_status_provider.protocols.jobs import JobKind
@@ -145,7 +145,7 @@ def _step(step: str, work: Callable[[], T]) -> T:
     except (StatusProviderError, TimeoutError) as error:
         raise _Failed(step, error) from None
     except OSError as error:
-        raise _Failed(step, NotSent(unreachable(str(error)))) from None
+        raise _Failed(step, unreachable(str(error))) from None
 
 
 def _proxy(proxy: str | None) -> Finding:

@@ -97,7 +97,13 @@ class RemoteUnavailable(StatusProviderError):
 
 
 class NotSent(RemoteUnavailable):
-    """The request cannot have reached the service (name, connect, TLS): repeating it is safe."""
+    """The request cannot have reached the service (name, connect, TLS): repeating it is safe.
+
+    ``permanent`` where waiting does not help: a certificate that is not trusted, TLS against plain http, a
+    name without any address. A start then fails at once; a wait goes on, since somebody may fix it.
+    """
+
+    permanent = False
 
 
 class NoSocketLeft(RemoteUnavailable):

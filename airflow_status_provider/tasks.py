@@ -50,6 +50,9 @@ if TYPE_CHECKING:
 #: the framework's own deferral timeout comes so many seconds after ours, which reads once more before
 BACKSTOP = 120.0
 
+#: seconds for a look at whether a start has happened that was given up because the task's time was over
+LAST_LOOK = 3.0
+
 #: seconds for which a worker tries to reach a service where the retry policy reschedules the task then
 RESCHEDULE_PATIENCE = 5.0
 
@@ -131,6 +134,9 @@ class WaitingTask(BaseOperator):
     #: what becomes of the remote job when its time is over: "leave" or "cancel"
     on_timeout: str = "leave"
 
+    #: while a job is started: monotonic seconds at which the task's time for that is over
+    start_until: float | None = None
+
     #: while this worker waits itself: over which hook, and for which job
     waiting_here_for: tuple[StatusHook, str] | None = None
 
@@ -145,6 +151,9 @@ class WaitingTask(BaseOperator):
         """The task's hook, as its own class: it tries to reach the service for as long as this task may."""
         hook = hook_class(self.conn_id)
         hook.patience = self.seconds_to_wait()
+        hook.waits = self.start_until is None
+        if self.start_until is not None:
+            hook.latest = max(self.start_until, time.monotonic() + LAST_LOOK)
         if reschedules(getattr(self, "retry_policy", None)):
             hook.patience = min(hook.patience, RESCHEDULE_PATIENCE)
         return hook
@@ -292,9 +301,11 @@ class WaitingTask(BaseOperator):
             **self._trigger_kwargs(),
         )
         name = self.hook().describe(job_id, self.kind)
-        until = datetime.fromtimestamp(deadline.at, tz=UTC).strftime("%Y-%m-%d %H:%M:%S")
+        until = f"until {datetime.fromtimestamp(deadline.at, tz=UTC):%Y-%m-%d %H:%M:%S} UTC at the latest"
+        if deadline.at <= time.time():
+            until = "for one last read, since its time is over"
         ends = f"; it ends on a worker: {why}" if why else ""
-        self.log.info("%s: waiting in the triggerer, until %s UTC at the latest%s", name, until, ends)
+        self.log.info("%s: waiting in the triggerer, %s%s", name, until, ends)
         self.defer(
             trigger=trigger,
             method_name="execute_complete",

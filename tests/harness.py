@@ -43,6 +43,7 @@ from pydantic import TypeAdapter
 
 from airflow_status_provider import compat
 from airflow_status_provider.errors import StatusProviderError
+from airflow_status_provider.operators import base as operators
 from airflow_status_provider.protocols import areal, haidy, jobs, organizer
 from airflow_status_provider.triggers.base import DEFAULTS
 from airflow_status_provider.waiting import polling
@@ -498,6 +499,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same rules with shorter times, and an Airflow that does not build the same schema over and over."""
     monkeypatch.setattr(task_runner, "TypeAdapter", functools.cache(TypeAdapter))
     monkeypatch.setattr(polling, "MIN_GAP", 0.02)
+    monkeypatch.setattr(operators, "LOOK_FOR", 0.3)
     monkeypatch.setattr(jobs, "LOST_GRACE", 0.1)
     monkeypatch.setattr(haidy.TaskKind, "missing_grace", 0.2)
     monkeypatch.setattr(areal, "SETTLE", 0.05)

@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import itertools
 import logging
+import math
 import time
 import weakref
 from collections.abc import Mapping
@@ -64,6 +65,10 @@ CONNECTION_AGE = 30.0
 PATIENCE = 120.0
 #: seconds after which ``test_connection`` gives up: somebody sits before it
 TEST_TIME = 4.5
+#: seconds between two lines that say what a worker still tries
+REPORT_EVERY = 30.0
+#: seconds that the read before a deferral may take: after that the triggerer looks
+FIRST_CHECK = 2.0
 #: seconds between two tries at least, whatever the service asks for
 SHORTEST_PAUSE = 0.2
 #: and at most, while a cancel is being confirmed
@@ -98,12 +103,17 @@ def no_cancel(title: str, kind: JobKind) -> str:
 
 
 class PatientClient(Client):
-    """A worker's client: passing trouble is waited out while repeating is safe and ``until`` is ahead."""
+    """A worker's client: temporary errors are retried while repeating is safe and ``until`` is ahead.
+
+    ``waits``: a job is waited for, so that what only a user can fix is retried as well.
+    """
 
     until: float = 0.0
+    waits: bool = False
 
     async def send(self, request: Request) -> Response:
         attempt = 0
+        logged_at = -math.inf
         while True:
             attempt += 1
             try:
@@ -115,10 +125,12 @@ class PatientClient(Client):
                 pause = _pause(error, attempt)
                 safe = request.repeatable or isinstance(error, NotSent | RateLimited)
                 left = self.until - time.time()
-                if not safe or pause > left:
+                final = isinstance(error, NotSent) and error.permanent and not self.waits
+                if not safe or final or pause > left:
                     raise
-                if attempt == 1:
+                if time.monotonic() - logged_at >= REPORT_EVERY:
                     log.warning("%s: %s; trying on for %.0f s", self.endpoint.where, error, left)
+                    logged_at = time.monotonic()
                 await self.sleep(pause)
 
 
@@ -196,6 +208,10 @@ class StatusHook(BaseHook):
         self._endpoint: Endpoint | None = None
         #: seconds for which blocking verbs try on, at most ``PATIENCE``
         self.patience = PATIENCE
+        #: monotonic seconds after which no request of a blocking verb goes on
+        self.latest = math.inf
+        #: whether a job is waited for: what only a user can fix is then retried as well
+        self.waits = False
 
     @property
     def where(self) -> str:
@@ -281,11 +297,15 @@ class StatusHook(BaseHook):
 
     # -- talking
 
-    def talk(self, conversation: Conversation[T], *, job: str = "", patience: float | None = None) -> T:
+    def talk(self, conversation: Conversation[T], *, job: str = "") -> T:
         """Carry a verb through, blocking. Errors say which connection, and which ``job``."""
+        return self._talk(conversation, job, min(self.patience, PATIENCE), self.latest)
+
+    def _talk(self, conversation: Conversation[T], job: str, patience: float, latest: float) -> T:
         endpoint = self.endpoint()
-        client = PatientClient(endpoint, BlockingLine(endpoint))
-        client.until = time.time() + (min(self.patience, PATIENCE) if patience is None else patience)
+        client = PatientClient(endpoint, BlockingLine(endpoint, latest))
+        client.until = time.time() + min(patience, latest - time.monotonic())
+        client.waits = self.waits
         try:
             return block_on(client.talk(conversation))
         except StatusProviderError as error:
@@ -314,20 +334,21 @@ class StatusHook(BaseHook):
         return await self.atalk(self._status(kind, job_id, options), job=kind.describe(job_id))
 
     def check(self, job_id: str, kind: JobKind, options: Mapping[str, Any]) -> Update | None:
-        """The read before deferring: None where nothing can be known now, without trying for long."""
+        """The read before deferring: None where nothing is known after two seconds."""
         name = kind.describe(job_id)
+        latest = min(self.latest, time.monotonic() + FIRST_CHECK)
         try:
             if kind.readable:
-                return self.talk(self._status(kind, job_id, options), job=name, patience=0.0)
-            self.sign_in()
+                return self._talk(self._status(kind, job_id, options), name, 0.0, latest)
+            self.sign_in(latest)
         except RemoteUnavailable as error:
             self.log.warning("%s; waiting for it", error)
         return None
 
-    def sign_in(self) -> None:
+    def sign_in(self, latest: float = math.inf) -> None:
         """See whether the credentials are accepted; a static one is only tried by the next request."""
         endpoint = self.endpoint()
-        client = Client(endpoint, BlockingLine(endpoint))
+        client = Client(endpoint, BlockingLine(endpoint, latest))
         try:
             block_on(client.tokens())
         except StatusProviderError as error:

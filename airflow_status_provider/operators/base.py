@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -25,7 +27,7 @@ from airflow_status_provider.errors import (
     StartUncertain,
     StatusProviderError,
 )
-from airflow_status_provider.hooks.base import no_cancel
+from airflow_status_provider.hooks.base import LONGEST_LOOK, SHORTEST_PAUSE, no_cancel
 from airflow_status_provider.operators import lineage
 from airflow_status_provider.operators.lineage import Place
 from airflow_status_provider.operators.memory import Memory
@@ -33,11 +35,14 @@ from airflow_status_provider.outcomes import start_error, uncertain, wait_record
 from airflow_status_provider.protocols.model import Update
 from airflow_status_provider.protocols.sending import sendable
 from airflow_status_provider.tasks import WaitingTask, failed_share, positive, stalling
+from airflow_status_provider.transport.backoff import full_jitter
 from airflow_status_provider.triggers.base import CANCEL_PATIENCE, DEFAULT_POLL_INTERVAL
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+#: seconds for which a job is looked for whose start brought no answer
+LOOK_FOR = 120.0
 #: seconds for which a killed worker tries to cancel its job; the supervisor then kills it for good
 KILL_PATIENCE = 4.0
 #: seconds within which a kill has surely ended a job: Tagger finishes its document, for at most 300 s
@@ -170,18 +175,30 @@ class StatusOperator(WaitingTask):
     # -- the ways to start only once
 
     def start_or_find(self, start: Callable[[], Started], job: Started) -> Started:
-        """Where the service can find it: start the job; if the answer is lost, look for the job."""
+        """Where the service can find it: start the job; if no answer comes, look for the job.
+
+        A busy server may carry out a start after its client has given up, so the look is repeated.
+        """
         try:
             return start()
         except StatusProviderError as error:
             if not uncertain(error):
                 raise
             trouble = error
-        if not self.happened(job):
-            raise trouble
+        began = time.monotonic()
         name = self.hook().describe(job.job_id, self.kind)
-        self.log.info("%s: the answer to the start was lost, but it happened", name)
-        return job
+        self.log.warning("%s: it may have started all the same, looking for it (%s)", name, trouble)
+        for attempt in itertools.count(1):
+            with contextlib.suppress(RemoteUnavailable):
+                if self.happened(job):
+                    self.log.info("%s: it has started", name)
+                    return job
+            pause = max(SHORTEST_PAUSE, full_jitter(attempt, cap=LONGEST_LOOK))
+            if time.monotonic() + pause > min(began + LOOK_FOR, self.start_until or began):
+                break
+            time.sleep(pause)
+        seconds = time.monotonic() - began
+        raise RemoteUnavailable(f"{trouble}; no {self.kind.noun} of this id has appeared in {seconds:.0f} s")
 
     @contextmanager
     def starting(self, memory: Memory, **record: Any) -> Iterator[None]:
@@ -209,10 +226,14 @@ class StatusOperator(WaitingTask):
         except InvalidInput as error:
             raise error.at(self.hook().where) from None
         memory = Memory(context)
-        attached = self._attach(memory)
-        if attached is None and (attached := self._attach_to_kept(memory)) and self._cancels_on_kill():
-            self._kept_at = time.time()
-        started = self.start(context, memory) if attached is None else attached
+        self.start_until = time.monotonic() + self.seconds_to_wait()
+        try:
+            attached = self._attach(memory)
+            if attached is None and (attached := self._attach_to_kept(memory)) and self._cancels_on_kill():
+                self._kept_at = time.time()
+            started = self.start(context, memory) if attached is None else attached
+        finally:
+            self.start_until = None
         memory.keep(
             job_id=started.job_id,
             xcoms=started.xcoms,

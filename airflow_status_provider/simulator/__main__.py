@@ -28,10 +28,25 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--generation", choices=GENERATIONS, default=GENERATIONS[0], help="of the Organizer")
     parser.add_argument("--speed", type=float, default=1.0, help="divides every simulated duration")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of a job (default: %(default)s)")
+    slow = parser.add_argument_group(
+        "as slow and as strict as real servers are (seconds are divided by --speed)"
+    )
+    slow.add_argument(
+        "--block", type=float, default=0.0, help="a document blocks the whole server for so long"
+    )
+    slow.add_argument("--login-cost", type=float, default=0.0, help="so does each login")
+    slow.add_argument("--late-start", type=float, default=0.0, help="a start is carried out so much later")
+    for name in ("--login-limit", "--start-limit"):
+        slow.add_argument(name, type=_limit, metavar="N/SECONDS", help="more are answered with 429")
     options = parser.parse_args()
     if not options.speed > 0 or not options.seconds >= 0:
         parser.error("--speed must be positive and --seconds not negative")
     return options
+
+
+def _limit(text: str) -> tuple[int, float]:
+    number, _, seconds = text.partition("/")
+    return int(number), float(seconds)
 
 
 def _is_loopback(host: str) -> bool:
@@ -52,6 +67,8 @@ async def _serve(options: argparse.Namespace) -> None:
     )
     for service in (simulator.areal, simulator.tagger, simulator.organizer, simulator.haidy):
         service.script.seconds = options.seconds
+        for name in ("block", "login_cost", "late_start", "login_limit", "start_limit"):
+            setattr(service.faults, name, getattr(options, name))
     simulator.areal.script.push_every = PUSH_EVERY
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -110,6 +110,9 @@ class Areal(Service[ArealJob, Script]):
     message_key = "message"
     missing_upgrade_status = 404
     status_reads: ClassVar[re.Pattern[str]] = re.compile(r"^GET /api/v2/(documents|sessions|copilot)/")
+    starts_job: ClassVar[re.Pattern[str]] = re.compile(
+        r"^POST /api/v2/(processing/upload|cdbalancer|copilot)/"
+    )
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting, Script(), refresh_revokes_access=True)

@@ -32,7 +32,8 @@ GARBAGE: Final[tuple[str | bytes, ...]] = (
 class Faults:
     """What goes wrong; durations are divided by the simulator's speed.
 
-    The first group spoils sockets, the second frames, the third REST answers, the last everything.
+    The first group spoils sockets, the second frames, the third REST answers, the fourth makes the server as
+    slow and as strict as real ones are, the last spoils everything.
     """
 
     refuse_upgrade: int | None = None
@@ -70,6 +71,17 @@ class Faults:
     redirect: str | None = None
     """Answer 302 with this ``Location``."""
 
+    block: float = 0.0
+    """Seconds for which each document of a job keeps the whole server from answering anything."""
+    login_cost: float = 0.0
+    """Seconds for which each login does the same, as hashing a password does."""
+    login_limit: tuple[int, float] | None = None
+    """So many logins in so many seconds (not divided by the speed); above it 429 with ``Retry-After``."""
+    start_limit: tuple[int, float] | None = None
+    """The same for starts of jobs."""
+    late_start: float = 0.0
+    """Seconds after which a start is carried out and answered, although its client may have given up."""
+
     slow: float = 0.0
     """Seconds before each answer."""
     down: bool = False
@@ -85,6 +97,23 @@ def pick(name: str, *layers: Faults | None) -> Any:
         if layer is not None and (value := getattr(layer, name)):
             return value
     return getattr(_OFF, name)
+
+
+class Window:
+    """Count events against a number in so many seconds."""
+
+    def __init__(self) -> None:
+        self._times: list[float] = []
+
+    def wait(self, limit: tuple[int, float]) -> float:
+        """Count one and return 0, or return the seconds until there is room."""
+        number, seconds = limit
+        now = time.monotonic()
+        self._times = [at for at in self._times if at > now - seconds]
+        if len(self._times) < number:
+            self._times.append(now)
+            return 0.0
+        return self._times[0] + seconds - now
 
 
 class TokenBucket:

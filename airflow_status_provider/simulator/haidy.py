@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Final
 
 from aiohttp import web
 
+from airflow_status_provider.simulator.faults import pick
 from airflow_status_provider.simulator.service import (
     Job,
     Json,
@@ -118,6 +119,7 @@ class Haidy(Service[HaidyTask, Script]):
 
     name = "haidy"
     status_reads: ClassVar[re.Pattern[str]] = re.compile(r"^POST /v2/tasks$")
+    starts_job: ClassVar[re.Pattern[str]] = re.compile(r"^POST /v2/(audio|structure)")
     missing_upgrade_status = 404
 
     def __init__(self, setting: Setting) -> None:
@@ -164,6 +166,7 @@ class Haidy(Service[HaidyTask, Script]):
             self._move(task, stage)
             task.percentage = 100.0 * index / len(stages)
             await self.sleep(task.script.seconds / len(stages))
+            self.block(pick("block", task.faults, self.faults) / len(stages))
             if task.script.outcome == "FAILED" and index >= len(stages) // 2:
                 break
         self.finish(task, None)

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Final
 
 from aiohttp import web
 
+from airflow_status_provider.simulator.faults import pick
 from airflow_status_provider.simulator.service import (
     PASSWORD,
     Job,
@@ -86,6 +87,7 @@ class Organizer(Service[OrganizerJob, Script]):
 
     name = "organizer"
     status_reads: ClassVar[re.Pattern[str]] = re.compile(r"^GET /api/v1/organize/(status|jobs)")
+    starts_job: ClassVar[re.Pattern[str]] = re.compile(r"^POST /api/v1/organize/execute$")
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting, Script())
@@ -182,12 +184,14 @@ class Organizer(Service[OrganizerJob, Script]):
         else:
             self._move(job, "running")
             await self.sleep(script.seconds)
+            self.block(pick("block", job.faults, self.faults))
         self.finish(job, None)
 
     async def _file_by_file(self, job: OrganizerJob) -> None:
         files = job.script.files
         for done in range(1, files + 1):
             await self.sleep(job.script.seconds / files)
+            self.block(pick("block", job.faults, self.faults))
             if job.script.outcome == "failed" and done * 2 > files:
                 return
             if done > files - job.script.failed:

@@ -14,6 +14,7 @@ import asyncio
 import json
 import math
 import re
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,7 @@ from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 
 from aiohttp import WSMsgType, web
 
-from airflow_status_provider.simulator.faults import GARBAGE, Faults, TokenBucket, pick
+from airflow_status_provider.simulator.faults import GARBAGE, Faults, TokenBucket, Window, pick
 from airflow_status_provider.simulator.tokens import Tokens
 
 Json = dict[str, Any]
@@ -229,6 +230,8 @@ class Service(abc.ABC, Generic[JobT, ScriptT]):
     name: ClassVar[str]
     status_reads: ClassVar[re.Pattern[str]]
     """Which "METHOD path" are reads of a status, for the faults that hit only those."""
+    starts_job: ClassVar[re.Pattern[str]] = re.compile(r"^$")
+    """The same for starts of jobs."""
     message_key: ClassVar[str] = "detail"
     """The key of this service's error bodies."""
     missing_upgrade_status: ClassVar[int] = 403
@@ -250,6 +253,7 @@ class Service(abc.ABC, Generic[JobT, ScriptT]):
         self._sockets: set[Socket] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._bucket = TokenBucket()
+        self._logins, self._starts = Window(), Window()
 
     @property
     def sockets(self) -> int:
@@ -427,10 +431,18 @@ class Service(abc.ABC, Generic[JobT, ScriptT]):
         own = job.faults if job is not None else None
         if slow := pick("slow", own, self.faults):
             await self.sleep(slow)
+        if request.method == "POST" and request.path.rstrip("/").endswith("/login"):
+            if limited := self._limited(self._logins, self.faults.login_limit):
+                return limited
+            self.block(self.faults.login_cost)
         if "/auth/" in request.path or "/accounts/" in request.path:
             return await self._handled(request, handler)
         if refused := self._refusal(request, own):
             return refused
+        if self.starts_job.search(f"{request.method} {request.path}"):
+            if limited := self._limited(self._starts, self.faults.start_limit):
+                return limited
+            await self.sleep(self.faults.late_start)
         response = await self._handled(request, handler)
         if pick("truncate", own, self.faults):
             return await cut(request, response)
@@ -461,11 +473,22 @@ class Service(abc.ABC, Generic[JobT, ScriptT]):
             return web.Response(text="<html><body>Please log in</body></html>", content_type="text/html")
         return None
 
+    def _limited(self, window: Window, limit: tuple[int, float] | None) -> web.Response | None:
+        if limit is None or not (wait := window.wait(limit)):
+            return None
+        headers = {"Retry-After": str(math.ceil(wait))}
+        return self.error(429, "Too many requests. Try again later.", headers)
+
     def _retry_after(self, status: int, own: Faults | None = None) -> dict[str, str] | None:
         after = pick("retry_after", own, self.faults)
         return {"Retry-After": after} if after and status in (429, 503) else None
 
     # -- time and tasks --------------------------------------------------------------------------------------
+
+    def block(self, seconds: float) -> None:
+        """Keep the whole server busy."""
+        if seconds:
+            time.sleep(seconds / self.setting.speed)
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds / self.setting.speed)

@@ -131,6 +131,7 @@ class Tagger(Service[TaggerJob, Script]):
 
     name = "tagger"
     status_reads: ClassVar[re.Pattern[str]] = re.compile(r"^GET /api/batch/(jobs/[^/]+/status|active)$")
+    starts_job: ClassVar[re.Pattern[str]] = re.compile(r"^POST /api/batch/start$")
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting, Script())
@@ -222,6 +223,7 @@ class Tagger(Service[TaggerJob, Script]):
             failure = next((found for part, found in FAILURES.items() if part in str(path)), None)
             self.publish(job, head | {"status": "processing", "progress": index / len(job.documents)})
             await self.sleep(seconds * 0.6)
+            self.block(pick("block", job.faults, self.faults))
             end = self._row_end(job, str(path), failure, seconds * 0.6)
             # The frame leaves before the counters change [code].
             self.publish(job, head | {"status": _word(failure), "progress": done} | end)

@@ -15,7 +15,7 @@ import httpx
 from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
-from airflow_status_provider.errors import NotSent, RemoteUnavailable
+from airflow_status_provider.errors import RemoteUnavailable
 from airflow_status_provider.protocols.model import Request, Response
 from airflow_status_provider.transport import http
 from airflow_status_provider.transport.connecting import EYEBALLS_DELAY, Resolver, look_up
@@ -139,6 +139,9 @@ class AsyncLine:
         # one at a time: each holds the interpreter's lock for a moment
         return await asyncio.get_running_loop().run_in_executor(_large, work)
 
+    def elsewhere(self, endpoint: Endpoint) -> AsyncLine:
+        return AsyncLine(endpoint)
+
     async def close(self) -> None:
         sessions = {*self._busy, *([self._opened] if self._opened else [])}
         self._busy.clear()
@@ -164,9 +167,10 @@ async def _pieces(described: httpx.Request) -> AsyncIterator[bytes]:
 
 
 def _translated(error: Exception) -> RemoteUnavailable:
-    if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError):
-        return RemoteUnavailable("the answer took too long")
     said = str(error) if isinstance(error, _HARMLESS) else ""
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-        return NotSent(http.unreachable(said or "the connection timed out"))
+        return http.unreachable(said or "the connection timed out")
+    if isinstance(error, TimeoutError):
+        silent = isinstance(error, aiohttp.ServerTimeoutError)
+        return RemoteUnavailable(http.NO_ANSWER if silent else http.TOO_LONG)
     return RemoteUnavailable(http.broken(said or type(error).__name__))

@@ -26,6 +26,7 @@ import errno
 import functools
 import json
 import logging
+import math
 import os
 import socket
 import ssl
@@ -80,8 +81,13 @@ T = TypeVar("T")
 
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 30.0
+#: a service that is busy: its connection is there, and what was sent may still be carried out
+NO_ANSWER = "no answer in time; the service may be busy"
+TOO_LONG = "the answer took too long"
 #: an answer may trickle, but not for ever and not without end
 TOTAL_TIMEOUT = 120.0
+#: bytes a second at which a file is sent at least
+SLOWEST_UPLOAD = 64 * 1024
 #: bytes of an answer without a result, and of one that may hold a result or a listing
 MAX_BODY = 2**20
 MAX_LARGE_BODY = 32 * 2**20
@@ -124,14 +130,18 @@ class Line(Protocol):
     async def compute(self, work: Callable[[], T], size: int) -> T:
         """What ``work`` on so many bytes brings, without keeping others waiting for it."""
 
+    def elsewhere(self, endpoint: Endpoint) -> Line:
+        """A line to another origin, with the same limits."""
+
     async def close(self) -> None: ...
 
 
 class BlockingLine:
-    """Plain httpx, for code that runs on a worker."""
+    """Plain httpx, for code that runs on a worker. No request goes on after ``latest``, monotonic seconds."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, latest: float = math.inf) -> None:
         self._endpoint = endpoint
+        self._latest = latest
         self._network = BoundedNetwork()
         self._opened: httpx.HTTPTransport | None = None
 
@@ -153,7 +163,9 @@ class BlockingLine:
             with contextlib.ExitStack() as files:
                 out = built(request, url, headers, files)
                 out.extensions["sni_hostname"] = self._endpoint.host
-                self._network.give_up = time.monotonic() + TOTAL_TIMEOUT + out.extensions["timeout"]["read"]
+                seconds = TOTAL_TIMEOUT + out.extensions["timeout"]["read"]
+                seconds += int(out.headers.get("content-length", 0)) / SLOWEST_UPLOAD
+                self._network.give_up = min(self._latest, time.monotonic() + seconds)
                 answer = self._transport.handle_request(out)
                 files.callback(answer.close)
                 body = bytearray()
@@ -161,21 +173,25 @@ class BlockingLine:
                     take(request, body, chunk)
                 return response(request, answer.status_code, answer.headers.multi_items(), bytes(body))
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-            if isinstance(error, httpx.ReadTimeout) and time.monotonic() >= self._network.give_up:
-                raise RemoteUnavailable("the answer took too long") from error
+            if isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout):
+                late = time.monotonic() >= self._network.give_up
+                raise RemoteUnavailable(TOO_LONG if late else NO_ANSWER) from error
             raise _translated(error) from error
         finally:
             _ours.reset(mark)
 
     async def resolve(self, host: str, port: int) -> list[str]:
-        found = within(CONNECT_TIMEOUT, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        return addresses(found)
+        seconds = max(0.0, min(CONNECT_TIMEOUT, self._latest - time.monotonic()))
+        return addresses(within(seconds, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
 
     async def sleep(self, seconds: float) -> None:
         time.sleep(seconds)  # noqa: ASYNC251 - only ever on a worker: a loop has AsyncLine
 
     async def compute(self, work: Callable[[], T], size: int) -> T:
         return work()
+
+    def elsewhere(self, endpoint: Endpoint) -> Line:
+        return BlockingLine(endpoint, self._latest)
 
     async def close(self) -> None:
         if self._opened is not None:
@@ -319,7 +335,8 @@ class Client:
         if request.authorised:
             raise ValueError("credentials go to the configured origin only")
         url = named_address(quote(request.path, safe=_ADDRESS))  # what cannot stand in an address is quoted
-        line = type(self._line)(dataclasses.replace(self.endpoint, base=f"{url.scheme}://{url.netloc}"))
+        origin = f"{url.scheme}://{url.netloc}"
+        line = self._line.elsewhere(dataclasses.replace(self.endpoint, base=origin))
         try:
             found = await self._found(url)
             if not self.endpoint.insecure:
@@ -350,7 +367,7 @@ class Client:
         try:
             return await self._line.resolve(host, port_of(url))
         except (OSError, UnicodeError) as error:  # TimeoutError as well
-            raise NotSent(unreachable(str(error) or "the name was not resolved in time")) from None
+            raise unreachable(str(error) or "the name was not resolved in time") from None
 
 
 def _at(url: SplitResult, address: str) -> str:
@@ -510,12 +527,14 @@ def _translated(error: Exception) -> RemoteUnavailable:
     # some words quote what was sent or answered: a header and with it the credential, a signed address
     harmless = isinstance(error, httpx.HTTPError) and not isinstance(error, httpx.ProtocolError)
     said = (str(error) if harmless else "") or type(error).__name__
-    return NotSent(unreachable(said)) if isinstance(error, _NEVER_SENT) else RemoteUnavailable(broken(said))
+    return unreachable(said) if isinstance(error, _NEVER_SENT) else RemoteUnavailable(broken(said))
 
 
-def unreachable(said: str) -> str:
+def unreachable(said: str) -> NotSent:
     meaning = hint(said)
-    return f"cannot be reached ({plain(said)}{meaning and f'; {meaning}'})"
+    error = NotSent(f"cannot be reached ({plain(said)}{meaning and f'; {meaning}'})")
+    error.permanent = any(word in said for word in _PERMANENT)
+    return error
 
 
 def hint(said: str) -> str:
@@ -527,6 +546,17 @@ def broken(said: str) -> str:
     return f"the connection broke ({plain(said)})"
 
 
+#: words of OpenSSL and of the resolver about what does not pass; "Temporary failure in name resolution" may
+_PERMANENT = (
+    *(
+        "CERTIFICATE_VERIFY_FAILED",
+        "certificate verify failed",
+        "WRONG_VERSION_NUMBER",
+        "wrong version number",
+    ),
+    *("RECORD_LAYER_FAILURE", "record layer failure"),
+    *("Name or service not known", "No address associated", "nodename nor servname"),
+)
 #: what the words of the operating system and of OpenSSL mean to who fixes the connection
 _HINTS = (
     (

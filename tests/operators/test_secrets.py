@@ -378,8 +378,10 @@ def test_no_object_shows_its_secret(
         response = block_on(client.send(endpoint.service.probe()))
         seen += [client, tokens, renewed, response]
     scene.connect(host="http://127.0.0.1:9")
+    hook = scene.task().operator().hook()
+    hook.patience = 0.0
     with pytest.raises(RemoteUnavailable) as failure:
-        scene.task().operator().hook().talk(iter_probe(endpoint.service.probe()), patience=0.0)
+        hook.talk(iter_probe(endpoint.service.probe()))
     seen += [trace(failure.value)]
     assert len(seen) > 6
     assert shown(map(repr, seen)) == []

@@ -11,7 +11,7 @@ import httpx
 import pytest
 import websockets
 
-from airflow_status_provider.simulator import Faults
+from airflow_status_provider.simulator import Faults, SimulatorThread
 
 
 async def test_nothing_fails_by_default() -> None:
@@ -262,3 +262,36 @@ async def test_down(documented: Any) -> None:
     assert socket.close_code == 1006
     documented.sim.areal.faults.down = False
     assert (await documented.get("/api/v2/sessions/", auth))[0] == 200
+
+
+# -- as slow as real servers -------------------------------------------------------------------------------
+
+
+async def test_a_document_blocks_the_whole_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is answered while one is worked on."""
+    with SimulatorThread(speed=100) as simulated:
+        simulated.simulator.tagger.faults.block = 40.0
+        async with httpx.AsyncClient(base_url=simulated.url, timeout=5) as client:
+            await client.get("/api/health")
+            simulated.call(simulated.simulator.tagger.add, "j", seconds=0.1, documents=1)
+            await asyncio.sleep(0.05)
+            began = time.monotonic()
+            await client.get("/api/health")
+    assert 0.2 < time.monotonic() - began < 5
+
+
+async def test_logins_and_starts_are_limited(documented: Any) -> None:
+    """What is more than so many in so many seconds is answered with 429 and when to come back."""
+    auth = await documented.tagger()
+    faults = documented.sim.tagger.faults
+    faults.login_limit = faults.start_limit = (1, 60.0)
+    logins, starts = [], []
+    async with httpx.AsyncClient(base_url=documented.sim.url) as client:
+        for _ in range(2):
+            body = {"email": "alice@example.com", "password": "wonderland-12A"}
+            logins.append(await client.post("/api/auth/login", json=body))
+            starts.append(await client.post("/api/batch/start", json={}, headers=auth))
+    assert [answer.status_code for answer in logins] == [200, 429]
+    assert starts[0].status_code != 429
+    assert starts[1].status_code == 429
+    assert 0 < int(starts[1].headers["Retry-After"]) <= 60
