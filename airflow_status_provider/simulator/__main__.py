@@ -36,17 +36,25 @@ def _options() -> argparse.Namespace:
     )
     slow.add_argument("--login-cost", type=float, default=0.0, help="so does each login")
     slow.add_argument("--late-start", type=float, default=0.0, help="a start is carried out so much later")
+    slow.add_argument("--late-answer", type=float, default=0.0, help="a start is answered so much later")
     for name in ("--login-limit", "--start-limit"):
-        slow.add_argument(name, type=_limit, metavar="N/SECONDS", help="more are answered with 429")
+        slow.add_argument(name, type=limit, metavar="N/SECONDS", help="more are answered with 429")
     options = parser.parse_args()
     if not options.speed > 0 or not options.seconds >= 0:
         parser.error("--speed must be positive and --seconds not negative")
     return options
 
 
-def _limit(text: str) -> tuple[int, float]:
-    number, _, seconds = text.partition("/")
-    return int(number), float(seconds)
+def limit(text: str) -> tuple[int, float]:
+    """What ``--login-limit`` and ``--start-limit`` say."""
+    count, _, seconds = text.partition("/")
+    try:
+        found = int(count), float(seconds)
+    except ValueError:
+        found = 0, 0.0
+    if not (found[0] > 0 and found[1] > 0):
+        raise argparse.ArgumentTypeError(f"10/300 is 10 in 300 seconds; {text!r} is not like that")
+    return found
 
 
 def _is_loopback(host: str) -> bool:
@@ -67,7 +75,7 @@ async def _serve(options: argparse.Namespace) -> None:
     )
     for service in (simulator.areal, simulator.tagger, simulator.organizer, simulator.haidy):
         service.script.seconds = options.seconds
-        for name in ("block", "login_cost", "late_start", "login_limit", "start_limit"):
+        for name in ("block", "login_cost", "late_start", "late_answer", "login_limit", "start_limit"):
             setattr(service.faults, name, getattr(options, name))
     simulator.areal.script.push_every = PUSH_EVERY
     stopped = asyncio.Event()

@@ -81,6 +81,8 @@ class Faults:
     """The same for starts of jobs."""
     late_start: float = 0.0
     """Seconds after which a start is carried out and answered, although its client may have given up."""
+    late_answer: float = 0.0
+    """Seconds between a start that is carried out at once and its answer."""
 
     slow: float = 0.0
     """Seconds before each answer."""

@@ -113,6 +113,10 @@ class Simulator:
         port = self._runner.addresses[0][1]
         self._setting.url = f"http://{f'[{self._host}]' if ':' in self._host else self._host}:{port}"
 
+    def unblock(self) -> None:
+        """From any thread: end what keeps the server busy, now and from now on."""
+        self._setting.stopping.set()
+
     async def stop(self) -> None:
         for service in self._services:
             await service.close()
@@ -248,6 +252,7 @@ class SimulatorThread:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.simulator.unblock()
         try:
             self.call(self.simulator.stop)
         finally:

@@ -14,7 +14,7 @@ import asyncio
 import json
 import math
 import re
-import time
+import threading
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field, replace
@@ -42,6 +42,8 @@ class Setting:
     generation: str
     speed: float
     url: str = ""
+    stopping: threading.Event = field(default_factory=threading.Event)
+    """Set from outside the loop, it ends what keeps the server busy."""
 
     @property
     def documented(self) -> bool:
@@ -444,6 +446,8 @@ class Service(abc.ABC, Generic[JobT, ScriptT]):
                 return limited
             await self.sleep(self.faults.late_start)
         response = await self._handled(request, handler)
+        if self.starts_job.search(f"{request.method} {request.path}"):
+            await self.sleep(self.faults.late_answer)
         if pick("truncate", own, self.faults):
             return await cut(request, response)
         return response
@@ -488,7 +492,7 @@ class Service(abc.ABC, Generic[JobT, ScriptT]):
     def block(self, seconds: float) -> None:
         """Keep the whole server busy."""
         if seconds:
-            time.sleep(seconds / self.setting.speed)
+            self.setting.stopping.wait(seconds / self.setting.speed)
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds / self.setting.speed)
