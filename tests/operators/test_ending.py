@@ -418,13 +418,14 @@ def test_a_task_resumes_with_arguments_of_another_release(
 ) -> None:
     """As a trigger and a watcher do: what this release does not know is left alone."""
     tagger = status_simulator.simulator.tagger
-    tagger.script.seconds = 5
+    tagger.script.seconds = FOR_EVER
     if sensor:
-        given: dict[str, Any] = {"job_id": status_simulator.call(tagger.add, seconds=5)}
+        given: dict[str, Any] = {"job_id": status_simulator.call(tagger.add, seconds=FOR_EVER)}
         task = Task(TaggerBatchSensor, poll_interval=0.05, end_from_trigger=False, **given)
     else:
         task = Task(TaggerBatchOperator, documents=DOCUMENT, poll_interval=0.05, end_from_trigger=False)
     job_id = task.run().kwargs["job_id"]
+    status_simulator.call(tagger.end, job_id)
     event = task.fire().payload
     piece = task.run("execute_complete", {"job_id": job_id, "event": event, "of_another_release": [1, None]})
     assert piece.state == "success", said(task)

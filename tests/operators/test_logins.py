@@ -26,7 +26,7 @@ from airflow_status_provider.simulator import SimulatorThread
 from airflow_status_provider.transport import sessions
 from airflow_status_provider.waiting.wait import wait
 from tests.harness import Task
-from tests.operators.cases import BALANCER, CASES, Case
+from tests.operators.cases import BALANCER, CASES, FOR_EVER, Case
 from tests.operators.conftest import Simulate
 
 #: the operators whose service has a login; Haidy has none
@@ -66,12 +66,16 @@ def test_a_deferred_run_signs_in_once_on_the_worker_and_once_in_the_triggerer(
 ) -> None:
     """Each of the two processes signs in itself, if it has not yet."""
     task = Task(case.operator, **case.arguments(status_simulator, tmp_path))
-    before = logins(status_simulator, case.service)
+    service, before = case.remote(status_simulator), logins(status_simulator, case.service)
+    if case is not BALANCER:
+        service.script.seconds = FOR_EVER
     if task.run().deferral is None:
         assert case is BALANCER  # before Airflow 3.3 it waits on a worker
         return
     assert logins(status_simulator, case.service) - before == 1
     sessions.forget()  # as another process has none
+    for job_id in service.starts:
+        status_simulator.call(service.end, job_id)
     assert task.resume(task.fire()).state == "success"
     assert logins(status_simulator, case.service) - before == 2
 

@@ -17,6 +17,7 @@ from tests.operators.cases import (
     COPILOT,
     DOCUMENTS,
     ERROR,
+    FOR_EVER,
     STARTING,
     TAGGER,
     TRANSCRIBE,
@@ -92,6 +93,7 @@ def test_the_job_is_known_before_the_wait(
 ) -> None:
     """``job_id``, and the service's own word for it, are pushed by the time the task defers."""
     task = Task(case.operator, **case.arguments(status_simulator, tmp_path))
+    case.remote(status_simulator).script.seconds = FOR_EVER
     assert task.run().state == "deferred"
     for key in case.pushed:
         assert task.xcom(key), key
