@@ -481,7 +481,7 @@ class Service(abc.ABC, Generic[JobT, ScriptT]):
         if limit is None or not (wait := window.wait(limit)):
             return None
         headers = {"Retry-After": str(math.ceil(wait))}
-        return self.error(429, "Too many requests. Try again later.", headers)
+        return self.error(429, "Rate limit exceeded. Try again later.", headers)
 
     def _retry_after(self, status: int, own: Faults | None = None) -> dict[str, str] | None:
         after = pick("retry_after", own, self.faults)

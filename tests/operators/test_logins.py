@@ -93,6 +93,14 @@ def test_a_hook_in_a_loop_signs_in_once(hook: type[StatusHook], status_simulator
     assert logins(status_simulator, hook.service.name) - before == 1
 
 
+def test_the_organizers_limit_of_logins_stops_no_loop(slow_status_simulator: SimulatorThread) -> None:
+    """The real server refuses an eleventh login in five minutes for the rest of them."""
+    organizer = slow_status_simulator.simulator.organizer
+    organizer.faults.login_limit = (1, 300.0)
+    job_id = job_of(slow_status_simulator, OrganizerHook)
+    assert {OrganizerHook().get_status(job_id).job_id for _ in range(30)} == {job_id}
+
+
 @hooks
 def test_twenty_threads_sign_in_once(hook: type[StatusHook], status_simulator: SimulatorThread) -> None:
     """Who comes while somebody signs in waits for that."""

@@ -516,6 +516,7 @@ def test_the_organizers_rate_limit_is_waited_out(
     assert task.run().state == "up_for_retry"
     assert isinstance(task.slices[-1].error, RateLimited)
     assert "HTTP 429" in plainly(task)
+    assert "asked to wait 1800 s" in plainly(task)
     task.retry()
     assert task.complete().state == "success", said(task)
     assert len(organizer.starts) == 2

@@ -368,3 +368,56 @@ async def test_organizer_two_jobs_two_observers(observed: Any) -> None:
             mine = [shape(frame) for frame in frames if frame["job_id"] == job_id]
             theirs = [shape(frame) for frame in raw if frame.get("job_id") == event["body"]["job_id"]]
             assert mine == theirs
+
+
+async def test_organizer_execute_limit(observed: Any) -> None:
+    """A start over the server's limit is refused with the seconds until there is room."""
+    recording = Recording("organizer_15_execute_limit_retry_after")
+    observed.sim.organizer.execute_limit = 1
+    auth = await observed.organizer()
+    body = recording.requests("/organize/execute")[0]["request"]
+    await observed.http.post("/api/v1/organize/execute", headers=auth, json=body)
+    answer = await observed.http.post("/api/v1/organize/execute", headers=auth, json=body)
+    assert (answer.status_code, shape(answer.json())) == recording.answers("/organize/execute")[0]
+    recorded = recording.requests("/organize/execute")[0]["headers"]
+    assert answer.headers["Retry-After"].isdecimal() is recorded["Retry-After"].isdecimal() is True
+
+
+async def test_organizer_login_limit(observed: Any) -> None:
+    """A login over the server's limit is refused with the seconds until the next is allowed."""
+    recording = Recording("organizer_14_default_login_limit")
+    observed.sim.organizer.faults.login_limit = (2, 300.0)
+    form = {"username": "alice", "password": "wonderland-12A"}
+    answers = [await observed.http.post("/api/v1/auth/login", data=form) for _ in range(3)]
+    assert [(answer.status_code, shape(answer.json())) for answer in answers] == recording.answers("/login")[
+        :3
+    ]
+    assert 284 <= int(answers[-1].headers["Retry-After"]) <= 300
+
+
+async def test_tagger_ghost(observed: Any) -> None:
+    """A cancel of a batch that was never there leaves one of which nothing is known."""
+    recording = Recording("tagger_25_ghost_of_a_cancelled_unknown_job")
+    auth = await observed.tagger()
+    await observed.post("/api/batch/jobs/ghost-1/cancel", auth)
+    status, answer = await observed.get("/api/batch/jobs/ghost-1/status", auth)
+    assert (status, shape(answer)) == recording.answers("/ghost-1/status")[0]
+
+
+async def test_tagger_token_expires_mid_wait(observed: Any) -> None:
+    """An access token that has expired is refused, a refresh brings a new pair, and the batch has its end."""
+    recording = Recording("tagger_23_access_token_expires_mid_wait")
+    login = {"email": "alice@example.com", "password": "wonderland-12A"}
+    tokens = (await observed.post("/api/auth/login", json=login))[1]["tokens"]
+    auth = {"Authorization": f"Bearer {tokens['access_token']}"}
+    job_id = await start_batch(observed, auth, recording, row_seconds=0.02)
+    live = await observed.observe(job_id, auth)
+    await observed.frames(live)
+    observed.sim.tagger.expire_tokens()
+    path = f"/api/batch/jobs/{job_id}/status"
+    status, answer = await observed.get(path, auth)
+    assert (status, shape(answer)) == recording.answers("/status")[-2]
+    status, fresh = await observed.post("/api/auth/refresh", json={"refresh_token": tokens["refresh_token"]})
+    assert (status, shape(fresh)) == recording.answers("/auth/refresh")[0]
+    status, answer = await observed.get(path, {"Authorization": f"Bearer {fresh['access_token']}"})
+    assert (status, shape(answer)) == recording.answers("/status")[-1]
