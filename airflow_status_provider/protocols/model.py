@@ -146,12 +146,8 @@ class Response:
     #: what was parsed already, where that is much
     value: Any = field(default=None, repr=False)
 
-    def read(self) -> Response:
-        """The same, parsed: nobody needs the bytes any more."""
-        try:
-            value = parsed(self.body)
-        except ValueError:
-            return self
+    def parsed_as(self, value: Any) -> Response:
+        """The same, whose body says this: nobody needs the bytes any more."""
         return self if value is None else replace(self, body=b"", value=value)
 
     def json(self) -> Any:

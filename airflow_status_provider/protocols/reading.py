@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import json.scanner
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
 from pydantic_core import from_json
@@ -15,10 +17,14 @@ LONGEST_WORD = 100
 LONGEST_TEXT = 1024
 #: bytes of a token, or of an address to upload to
 LONGEST_SECRET = 2**16
-#: values in one text of JSON, counted where it is longer than this: the parser holds the interpreter's lock
-#: for all of them, and each takes many times its length in memory
+#: values in one text of JSON, counted where it is longer than this: each takes many times its length
 MOST_VALUES = 2**19
 DENSE = 2**16
+#: the quick parser holds the interpreter's lock until it is done: more values than these are read by one that
+#: lets it go every few milliseconds, whoever calls it
+QUICK_VALUES = 2**15
+#: levels of lists and objects, of either parser: later readers call themselves for each
+DEEPEST = 200
 #: bytes of JSON that is worth mending: that is slow, and what waits shares a loop with others
 MENDABLE = 2**18
 #: keys that say in a stored dict what it is, in serde and in the serialization before it, of all releases
@@ -29,6 +35,8 @@ MARKERS = frozenset(
     }
 )
 _HALVES = re.compile(r"[\ud800-\udfff]")
+_ESCAPED_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+_ESCAPED_HALF_BYTES = re.compile(_ESCAPED_HALF.pattern.encode())
 #: what breaks a line of a log, or shows it in another order
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]+")
 
@@ -38,7 +46,7 @@ def parsed(raw: str | bytes) -> Any:
     a byte order mark; ``ValueError`` if it is none."""
     try:
         return _parsed(raw)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         if len(raw) > MENDABLE:
             raise ValueError("no JSON, and too long to be repaired") from None
         text = raw if isinstance(raw, str) else raw.decode("utf-8", "surrogatepass")
@@ -50,17 +58,46 @@ def parsed(raw: str | bytes) -> Any:
 
 
 def _parsed(raw: str | bytes) -> Any:
-    if len(raw) > DENSE and _values(raw) > MOST_VALUES:
-        raise ValueError("more values than can be read at once")
+    if len(raw) > DENSE and (values := _values(raw)) > QUICK_VALUES:
+        if values > MOST_VALUES:
+            raise ValueError("more values than can be read at once")
+        return _patiently(raw)
     # not the values: ids that never come again would lie in the parser's cache, all over the memory
     return from_json(raw, cache_strings="keys")
 
 
+def _patiently(raw: str | bytes) -> Any:
+    """In Python, ten times slower: other threads have their turn meanwhile."""
+    # a dict of very many names is made in one go otherwise
+    decoder: Any = json.JSONDecoder(object_pairs_hook=lambda pairs: {name: item for name, item in pairs})  # noqa: C416
+    decoder.parse_object = _limited(decoder.parse_object)
+    decoder.parse_array = _limited(decoder.parse_array)
+    decoder.scan_once = json.scanner.py_make_scanner(decoder)  # type: ignore[attr-defined]
+    value = decoder.decode(raw if isinstance(raw, str) else raw.decode())
+    escaped = _ESCAPED_HALF if isinstance(raw, str) else _ESCAPED_HALF_BYTES
+    return storable(value) if escaped.search(raw) else value  # type: ignore[arg-type]
+
+
+def _limited(parse: Callable[..., Any]) -> Callable[..., Any]:
+    depth = 0
+
+    def parse_one(*given: Any) -> Any:
+        nonlocal depth
+        depth += 1
+        if depth > DEEPEST:
+            raise ValueError("nested too deeply")
+        found = parse(*given)
+        depth -= 1
+        return found
+
+    return parse_one
+
+
 def _values(raw: str | bytes) -> int:
-    """At least as many as there are."""
+    """At least as many as there are; an object takes the memory of three others."""
     if isinstance(raw, str):
-        return raw.count(",") + raw.count("[") + raw.count("{")
-    return raw.count(b",") + raw.count(b"[") + raw.count(b"{")
+        return raw.count(",") + raw.count("[") + 3 * raw.count("{")
+    return raw.count(b",") + raw.count(b"[") + 3 * raw.count(b"{")
 
 
 def frame(raw: str | bytes | dict[str, Any]) -> dict[str, Any]:

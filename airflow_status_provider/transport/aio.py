@@ -7,7 +7,6 @@ import contextlib
 import functools
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 
 import aiohttp
@@ -20,7 +19,7 @@ from airflow_status_provider.protocols.model import Request, Response
 from airflow_status_provider.transport import http
 from airflow_status_provider.transport.connecting import EYEBALLS_DELAY, Resolver, look_up
 from airflow_status_provider.transport.endpoint import Endpoint
-from airflow_status_provider.transport.load import Sliced, load_of
+from airflow_status_provider.transport.load import Sliced, aside, load_of
 from airflow_status_provider.transport.network import addresses, environment_proxy
 
 T = TypeVar("T")
@@ -30,7 +29,6 @@ MAX_CONNECTIONS = 100
 #: seconds that one piece of an answer that was asked for may take
 ANSWER_TIME = 0.00005
 #: errors whose words quote no address and no answer; a ServerDisconnectedError's may be a whole head of one
-_large = ThreadPoolExecutor(1, "large-answers")
 _HARMLESS = (aiohttp.ClientOSError, aiohttp.ClientPayloadError)
 
 
@@ -136,8 +134,7 @@ class AsyncLine:
     async def compute(self, work: Callable[[], T], size: int) -> T:
         if size <= http.AT_ONCE:
             return work()
-        # one at a time: each holds the interpreter's lock for a moment
-        return await asyncio.get_running_loop().run_in_executor(_large, work)
+        return await aside(work)
 
     def elsewhere(self, endpoint: Endpoint) -> AsyncLine:
         return AsyncLine(endpoint)

@@ -324,10 +324,14 @@ class Client:
             answer = dataclasses.replace(answer, confidential=True)
         if not request.authorised and answer.status < 400:
             return answer  # a login or a refresh that succeeds has to tell a secret
-        size = len(answer.body)
-        body = await self._line.compute(lambda: self._redact(answer.body), size)
-        if size > AT_ONCE and answer.status < 300:
-            return await self._line.compute(lambda: dataclasses.replace(answer, body=body).read(), size)
+        return await self._line.compute(lambda: self._clean(answer), len(answer.body))
+
+    def _clean(self, answer: Response) -> Response:
+        """Without secrets; parsed where that is much."""
+        if len(answer.body) > AT_ONCE and answer.status < 300:
+            with contextlib.suppress(ValueError):
+                return answer.parsed_as(self._redact.parsed(answer.body))
+        body = self._redact(answer.body)
         return answer if body is answer.body else dataclasses.replace(answer, body=body)
 
     async def _exchange_elsewhere(self, request: Request) -> Response:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import TypeVar
 
 from airflow_status_provider.errors import RateLimited, RemoteUnavailable
 
+T = TypeVar("T")
+
+#: one at a time: each keeps the interpreter busy
+_large = ThreadPoolExecutor(1, "large-answers")
 #: seconds of the loop's time that a service may take with what nobody asked for, within ``WINDOW`` seconds in
 #: which none of its waits ends
 MOST_TIME = 2.0
@@ -100,6 +106,11 @@ class Sliced(asyncio.BufferedProtocol):
     def allowed(self, nbytes: int) -> float:
         """Seconds that so many bytes may take without being counted."""
         return 0.0
+
+
+async def aside(work: Callable[[], T]) -> T:
+    """What ``work`` on something large brings; the loop and its own executor stay free meanwhile."""
+    return await asyncio.get_running_loop().run_in_executor(_large, work)
 
 
 _held: ContextVar[_Held | None] = ContextVar("_held", default=None)

@@ -116,6 +116,11 @@ class Redactor:
             return text
         return text.encode()
 
+    def parsed(self, said: str | bytes) -> Any:
+        """What JSON says, without secrets; ``ValueError`` if it is none."""
+        value = reading.parsed(said)
+        return self.value(value) if self._may_be_in(_bytes(said)) else value
+
     def value(self, value: Any) -> Any:
         """Parsed JSON without secrets."""
         if isinstance(value, str):

@@ -25,7 +25,7 @@ from airflow_status_provider.transport.connecting import EYEBALLS_DELAY, look_up
 from airflow_status_provider.transport.connecting import connect as connect_tcp
 from airflow_status_provider.transport.endpoint import Endpoint
 from airflow_status_provider.transport.http import AT_ONCE, hint, retry_after
-from airflow_status_provider.transport.load import Sliced, load_of
+from airflow_status_provider.transport.load import Sliced, aside, hold, holding, load_of
 from airflow_status_provider.transport.network import environment_proxy
 from airflow_status_provider.transport.redaction import Redactor
 
@@ -59,9 +59,10 @@ class _Connect(connect):
 class Socket:
     """An open socket; both verbs raise when it is closed, by how it was closed."""
 
-    def __init__(self, connection: ClientConnection, redact: Redactor) -> None:
+    def __init__(self, connection: ClientConnection, redact: Redactor, digest: str) -> None:
         self._connection = connection
         self._redact = redact
+        self._digest = digest
 
     async def send(self, frame: str) -> None:
         try:
@@ -77,8 +78,16 @@ class Socket:
         except WebSocketException as error:  # the rest of a frame whose beginning came too late
             raise RemoteUnavailable(f"the socket is of no more use ({type(error).__name__})") from None
         if len(frame) > AT_ONCE:
-            return await asyncio.to_thread(lambda: reading.frame(self._redact(frame)))
+            with holding(self._digest):
+                hold(len(frame))
+                return await aside(lambda: self._parsed(frame))
         return self._redact(frame)
+
+    def _parsed(self, frame: str | bytes) -> dict[str, Any]:
+        try:
+            return reading.obj(self._redact.parsed(frame))
+        except ValueError:
+            return {}
 
     async def _next(self) -> str | bytes:
         if COUNTS_FRAGMENTS:
@@ -104,7 +113,7 @@ async def open_socket(
     with one_socket():
         connection = await _connection(endpoint, stream, url, headers, query)
         try:
-            yield Socket(connection, endpoint.discretion([tokens]))
+            yield Socket(connection, endpoint.discretion([tokens]), endpoint.digest)
         finally:
             try:
                 await connection.close()
@@ -143,7 +152,8 @@ async def _connection(
             ping_interval=PING_INTERVAL,
             ping_timeout=stream.ping_timeout,
             max_size=MAX_LARGE_FRAME if stream.large_frames else MAX_FRAME,
-            max_queue=16,
+            # what the library keeps meanwhile is in nobody's budget
+            max_queue=2 if stream.large_frames else 16,
             create_connection=type("_Connection", (_Connection,), {"load": load_of(endpoint.digest)}),
             compression=None,
             logger=_silent,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from airflow_status_provider.protocols import reading
 
@@ -108,3 +112,56 @@ def test_a_count_beyond_64_bits_is_no_count() -> None:
 def test_a_status_is_fit_for_a_log() -> None:
     """One line and not a long one, whatever the service says."""
     assert reading.word("a\nINFO forged" + "x" * 5_000_000) == "a INFO forged" + "x" * 87
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(ANY_JSON, st.booleans(), st.booleans())
+def test_the_patient_parser_reads_what_the_quick_one_reads(value: Any, ascii_only: bool, text: bool) -> None:
+    """Whichever of the two reads an answer, what it says is the same."""
+    try:
+        raw: str | bytes = json.dumps(value, ensure_ascii=ascii_only).encode()
+    except UnicodeEncodeError:
+        return
+    if text:
+        assert isinstance(raw, bytes)
+        raw = raw.decode()
+    quick = reading.parsed(raw)
+    assert reading.storable(reading._patiently(raw)) == reading.storable(quick)
+
+
+@pytest.mark.parametrize(
+    "raw", [b"[1", b'"\xff"', b"[" * 201 + b"]" * 201, b"1" * 5000, b'{"a":1}x', b"", b"{'a':1}"]
+)
+def test_the_patient_parser_refuses_what_is_no_json(raw: bytes) -> None:
+    """And what is nested more deeply than anything else could walk through."""
+    with pytest.raises(ValueError):  # noqa: PT011 - whatever it says
+        reading._patiently(raw)
+
+
+def test_the_patient_parser_leaves_no_half_of_a_character() -> None:
+    """A text that was cut in the middle of a character is read all the same."""
+    assert reading._patiently(b'["\\ud83d", "\\ud83d\\ude00"]') == ["\ufffd", "\U0001f600"]
+
+
+def test_others_have_their_turn_while_many_values_are_read() -> None:
+    """The interpreter's lock is let go between the values of a large answer."""
+    raw = b"[" + b",".join([b'{"a":"b"}'] * 50_000) + b"]"
+    turns = 0
+    read = threading.Event()
+
+    def count() -> None:
+        nonlocal turns
+        while not read.wait(0.001):
+            turns += 1
+
+    other = threading.Thread(target=count)
+    other.start()
+    assert len(reading.parsed(raw)) == 50_000
+    read.set()
+    other.join()
+    assert turns > 3

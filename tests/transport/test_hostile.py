@@ -40,6 +40,17 @@ def endpoint(url: str, service: object = haidy.SERVICE, **fields: str) -> Endpoi
     )
 
 
+def upgraded(request: bytes) -> bytes:
+    """The answer to a WebSocket's handshake."""
+    at = request.lower().index(b"sec-websocket-key: ") + len(b"sec-websocket-key: ")
+    key = request[at:].split(b"\r\n")[0]
+    accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())  # noqa: S324
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("header", "found"),
     [
@@ -227,13 +238,7 @@ async def test_pings_without_end_cost_little_at_once(peer: Start, monkeypatch: p
     monkeypatch.setattr(load, "MOST_TIME", 0.2)
 
     async def handle(request: bytes, writer: asyncio.StreamWriter) -> None:
-        key = request.lower().split(b"sec-websocket-key: ")[1].split(b"\r\n")[0]
-        key = request[request.lower().index(key) :][: len(key)]
-        accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())  # noqa: S324
-        writer.write(
-            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
-        )
+        writer.write(upgraded(request))
         while not writer.is_closing():
             writer.write(b"\x89\x00" * 20_000)
             await writer.drain()
@@ -245,3 +250,32 @@ async def test_pings_without_end_cost_little_at_once(peer: Start, monkeypatch: p
         async with open_socket(here, here.service.stream, Tokens("t"), "", "c") as socket:
             await asyncio.wait_for(socket.receive(), 10)
     assert load.load_of(here.digest).not_before > 0
+
+
+async def test_large_frames_have_room_like_large_answers(
+    peer: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They count in what an account may hold unread, and leave the executor of the loop to others."""
+
+    async def handle(request: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(upgraded(request))
+        frame = b'{"type": "' + b"a" * 70_000 + b'"}'
+        writer.write((b"\x81\x7f" + len(frame).to_bytes(8, "big") + frame) * 2)
+
+    service = await peer(handle)
+    here = endpoint(service.url, areal.SERVICE)
+    assert here.service.stream is not None
+
+    def executor(*given: object) -> None:
+        raise AssertionError("the executor of the loop was used")
+
+    async with open_socket(here, here.service.stream, Tokens("t"), "", "c") as socket:
+        monkeypatch.setattr(asyncio, "to_thread", executor)
+        told = await socket.receive()
+        assert isinstance(told, dict)
+        assert len(told["type"]) == 70_000
+        assert not load._bytes
+        monkeypatch.setattr(load, "MOST_BYTES_EACH", 60_000)
+        with pytest.raises(RemoteUnavailable, match="not read yet"):
+            await socket.receive()
+    assert not load._bytes
