@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -564,7 +565,7 @@ class AccountStream:
             return NOTHING
         meta, data = reading.obj(frame.get("meta")), reading.obj(frame.get("data"))
         updates = _READERS[word](meta, data)
-        return Heard(updates, proof=True, event=_event(word, meta, data, updates))
+        return Heard(updates, proof=True, tell=partial(_event, word, meta, data, updates))
 
 
 def _event(

@@ -165,17 +165,22 @@ class Tracker:
         return known is not None and update.revision is not None and update.revision < known
 
     def _keep(self, update: Update) -> Update:
-        last = self.latest
-        if last is not None and last.progress is not None and not update.phase.ended:
-            update = replace(update, progress=max(last.progress, update.progress or 0.0))
-        if update.message is None and update.phase.ended and not update.phase.good:
-            update = replace(update, message=self._hinted)
-        self._total = self._total if update.total is None else update.total
-        if update.total is None and update.phase.ended:
-            update = replace(update, total=self._total)  # which some last frames leave out
-        if not update.phase.ended and update.result is not None:
-            # a running job's partial result would otherwise be kept for as long as its wait
-            update = replace(update, result=None)
+        last, changes = self.latest, dict[str, Any]()
+        if not update.phase.ended:
+            known = last.progress if last is not None else None
+            if known is not None and (update.progress is None or update.progress < known):
+                changes["progress"] = known
+            if update.result is not None:
+                changes["result"] = None  # a partial result would be kept for as long as the wait
+        else:
+            if update.message is None and self._hinted is not None and not update.phase.good:
+                changes["message"] = self._hinted
+            if update.total is None and self._total is not None:
+                changes["total"] = self._total  # which some last frames leave out
+        if update.total is not None:
+            self._total = update.total
+        if changes:
+            update = replace(update, **changes)
         self.latest = update
         return update
 

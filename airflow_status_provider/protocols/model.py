@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -195,11 +195,16 @@ class Event(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """What one frame said. ``proof``: this socket is known to carry news of jobs."""
+    """What one frame said. ``proof``: this socket is known to carry news of jobs. ``tell``: makes the event
+    of the frame, which only watchers ask for."""
 
     updates: tuple[Update, ...] = ()
     proof: bool = False
-    event: Event | None = None
+    tell: Callable[[], Event | None] | None = None
+
+    @property
+    def event(self) -> Event | None:
+        return None if self.tell is None else self.tell()
 
 
 NOTHING = Heard()

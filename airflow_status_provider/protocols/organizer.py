@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import PurePath
 from typing import Any, ClassVar
 
@@ -196,7 +197,7 @@ class ClientStream:
             return Heard(proof=True)
         if word == "file_uploaded":
             uploads = self._uploaded(frame)
-            return Heard(uploads, proof=True, event=_event(word, uploads[0]) if uploads else None)
+            return Heard(uploads, proof=True, tell=partial(_event, word, uploads[0]) if uploads else None)
         if job_id is None:
             return NOTHING
         if word in ("job.created", "job.updated"):
@@ -209,7 +210,7 @@ class ClientStream:
             update = _ask(job_id, "error", complaint(frame))
         else:
             return NOTHING
-        return Heard((update,), proof=True, event=_event(word, update) if update.status else None)
+        return Heard((update,), proof=True, tell=partial(_event, word, update) if update.status else None)
 
     def _job(self, job_id: str, frame: dict[str, Any]) -> Update:
         if reading.word(frame.get("status")) is None:

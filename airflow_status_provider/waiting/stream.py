@@ -291,9 +291,9 @@ class Stream:
             self._up()
         for update in mine:
             await self.deliver(update)
-        if heard.event and self._watches and self._repeats.is_news(heard.event, time.monotonic()):
+        if self._watches and (event := heard.event) and self._repeats.is_news(event, time.monotonic()):
             for watch in self._watches:
-                watch.hear(heard.event)
+                watch.hear(event)
 
     def _up(self) -> None:
         if not self.is_open.is_set():

@@ -1027,4 +1027,5 @@ def test_every_path_ends_with_a_slash() -> None:
 def test_frames_may_be_bytes() -> None:
     """A frame is the same as text and as bytes."""
     news = document("completed")
-    assert hear(STREAM, json.dumps(news)) == hear(STREAM, json.dumps(news).encode())
+    as_text, as_bytes = hear(STREAM, json.dumps(news)), hear(STREAM, json.dumps(news).encode())
+    assert (as_text.updates, as_text.event) == (as_bytes.updates, as_bytes.event)

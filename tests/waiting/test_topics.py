@@ -183,3 +183,22 @@ async def test_refused_credentials_end_a_crowd_in_slices(world: Make) -> None:
     await asyncio.gather(*waits, return_exceptions=True)
     assert all("refused" in str(waiting.exception()) for waiting in waits)
     assert max(turns.values()) <= 4 * SLICE
+
+
+async def test_an_event_is_made_for_watchers_only(world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a watcher, no frame is turned into an event."""
+    made: Counter[str] = Counter()
+    make = areal._event
+
+    def counted(word: str, *args: Any) -> Any:
+        made[word] += 1
+        return make(word, *args)
+
+    monkeypatch.setattr(areal, "_event", counted)
+    here = await world("areal")
+    job_id = here.add()
+    waiting = here.wait(job_id)
+    await here.listening()
+    here.end(job_id)
+    await result(waiting)
+    assert not made
