@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -164,12 +165,19 @@ def test_other_ends_of_a_deferred_task(
     DAG paused, its file removed: the wait goes on, and ends. Jobs that nobody waited for are listed."""
     api, tagger = airflow_stack.api, airflow_simulator.simulator.tagger
     scripted(LONG * 5)
-    runs = {name: begin(airflow_stack, name) for name in ("overdue", "paused", "deleted", "removed", "one")}
     api.wait_for_dag("filled")
     api.set_paused("filled", False)
     dates = {"from_date": "2026-02-01T00:00:00Z", "to_date": "2026-02-02T00:00:00Z"}
     body = {"dag_id": "filled", **dates, "max_active_runs": 1, "reprocess_behavior": "none"}
-    backfill = api.request("POST", "/backfills", json=body)["id"]
+    backfills: list[int] = []
+
+    def begun() -> bool:
+        with contextlib.suppress(ApiError):  # SQLite may be locked
+            backfills.append(api.request("POST", "/backfills", json=body)["id"])
+        return bool(backfills)
+
+    until(begun, 60, api.import_errors)
+    runs = {name: begin(airflow_stack, name) for name in ("overdue", "paused", "deleted", "removed", "one")}
 
     def filled(*states: str) -> list[str]:
         found = [run for run in api.runs("filled") if run["run_type"] == "backfill"]
@@ -192,7 +200,7 @@ def test_other_ends_of_a_deferred_task(
     until(lambda: statuses(*ended) == {"cancelled"}, 120, lambda: statuses(*ended))
     assert api.task_instance("overdue", runs["overdue"], "tagger")["state"] == "skipped"
     # what does not
-    api.request("PUT", f"/backfills/{backfill}/cancel")
+    api.request("PUT", f"/backfills/{backfills[0]}/cancel")
     api.set_paused("paused", True)
     (airflow_stack.dags_folder / "removed.py").unlink()
     until(lambda: api.get("/dags/removed")["is_stale"], 120, lambda: api.get("/dags/removed"))

@@ -36,6 +36,7 @@ with DAG(
     "filled",
     schedule="@daily",
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    end_date=datetime(2026, 3, 1, tzinfo=UTC),
     catchup=False,
     default_args=COMMON,
 ):
