@@ -90,7 +90,7 @@ class ArealProcessDocumentsOperator(ArealOperator):
         presigned = hook.presign([path.name for path in files], self.upload_session_id)
         started = _of_session(presigned.upload_session_id, [slot.document_id for slot in presigned.slots])
         # the ids are known before anything is processed: remember them first
-        memory.keep(job_id=started.job_id, xcoms=started.xcoms, options=started.options, started=False)
+        memory.asking(job_id=started.job_id, xcoms=started.xcoms, options=started.options)
         hook.store(presigned, files)
         return _of_session(started.job_id, [self._process(started.job_id, slot) for slot in presigned.slots])
 
@@ -250,7 +250,7 @@ class ArealCopilotOperator(ArealOperator):
         before = hook.get_status(self.copilot_task_id, kind=self.kind, **scope)
         options = {**scope, "baseline": areal.run_stamp(before)}
         xcoms = {"copilot_task_id": self.copilot_task_id}
-        memory.keep(job_id=self.copilot_task_id, xcoms=xcoms, options=options, started=False)
+        memory.asking(job_id=self.copilot_task_id, xcoms=xcoms, options=options)
         started = Started(self.copilot_task_id, xcoms, options)
 
         def execute() -> Started:

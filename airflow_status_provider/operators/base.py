@@ -70,6 +70,12 @@ def given(name: str, value: object) -> str:
     return str(sendable(name, text))
 
 
+def _left_to_look(record: dict[str, Any]) -> float:
+    """For how long the start that a lost try asked for may still be carried out."""
+    asked_at = record.get("asked_at")
+    return LOOK_FOR - (time.time() - asked_at) if isinstance(asked_at, float) else 0.0
+
+
 class StatusOperator(WaitingTask):
     """Starts a job, waits for its end, and returns its result.
 
@@ -188,17 +194,29 @@ class StatusOperator(WaitingTask):
         began = time.monotonic()
         name = self.hook().describe(job.job_id, self.kind)
         self.log.warning("%s: it may have started all the same, looking for it (%s)", name, trouble)
-        for attempt in itertools.count(1):
-            with contextlib.suppress(RemoteUnavailable):
-                if self.happened(job):
-                    self.log.info("%s: it has started", name)
-                    return job
-            pause = max(SHORTEST_PAUSE, full_jitter(attempt, cap=LONGEST_LOOK))
-            if time.monotonic() + pause > min(began + LOOK_FOR, self.start_until or began):
-                break
-            time.sleep(pause)
+        with contextlib.suppress(RemoteUnavailable):
+            if self._appears(job, LOOK_FOR):
+                self.log.info("%s: it has started", name)
+                return job
         seconds = time.monotonic() - began
         raise RemoteUnavailable(f"{trouble}; no {self.kind.noun} of this id has appeared in {seconds:.0f} s")
+
+    def _appears(self, job: Started, seconds: float) -> bool:
+        """Whether the job happened, looked for again and again for so long, and once at least."""
+        give_up = min(time.monotonic() + seconds, self.start_until or 0.0)
+        for attempt in itertools.count(1):
+            pause = max(SHORTEST_PAUSE, full_jitter(attempt, cap=LONGEST_LOOK))
+            last = time.monotonic() + pause > give_up
+            try:
+                if self.happened(job):
+                    return True
+            except RemoteUnavailable:
+                if last:
+                    raise
+            if last:
+                return False
+            time.sleep(pause)
+        return False
 
     @contextmanager
     def starting(self, memory: Memory, **record: Any) -> Iterator[None]:
@@ -231,7 +249,7 @@ class StatusOperator(WaitingTask):
             attached = self._attach(memory)
             if attached is None and (attached := self._attach_to_kept(memory)) and self._cancels_on_kill():
                 self._kept_at = time.time()
-            started = self.start(context, memory) if attached is None else attached
+            started = self._start_once(context, memory) if attached is None else attached
         finally:
             self.start_until = None
         memory.keep(
@@ -267,6 +285,14 @@ class StatusOperator(WaitingTask):
             self._forget_killed(context, error)
         return self.execute(context)
 
+    def _start_once(self, context: Context, memory: Memory) -> Started:
+        try:
+            return self.start(context, memory)
+        except StatusProviderError as error:
+            if not uncertain(error):
+                memory.settle()
+            raise
+
     def announce(self, context: Context, started: Started) -> None:
         """The job's id, for everybody to see while it runs."""
         for key, value in {"job_id": started.job_id, **started.xcoms}.items():
@@ -282,7 +308,7 @@ class StatusOperator(WaitingTask):
         options = {**found.options, **self.look_back_options()}
         update = None
         try:
-            if record.get("started") or self.happened(found):
+            if record.get("started") or self._appears(found, _left_to_look(record)):
                 update = self.hook().get_status(found.job_id, kind=self.kind, **options)
         except NotFound:
             pass

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import time
 from typing import TYPE_CHECKING, Any
 
 from airflow_status_provider import compat, instances
@@ -47,6 +48,16 @@ class Memory:
         from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
         self._store.set(KEY, {**record, "round": self._round}, retention=NEVER_EXPIRE)
+
+    def asking(self, **record: Any) -> None:
+        """What is asked for now: until ``settle``, a server that is busy may still carry it out."""
+        self.keep(**record, started=False, asked_at=time.time())
+
+    def settle(self) -> None:
+        """What was asked for was surely not carried out."""
+        record = self.recall()
+        if record is not None and record.pop("asked_at", None) is not None:
+            self.keep(**record)
 
     def forget(self) -> None:
         if self._store is not None:

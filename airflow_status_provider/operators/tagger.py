@@ -81,7 +81,7 @@ class TaggerBatchOperator(StatusOperator):
         hook = self.hook_of(TaggerHook)
         ti: Any = context["ti"]
         job_id = self.job_id or f"airflow-{start_key(context, ti.try_number)}"
-        memory.keep(job_id=job_id, started=False)
+        memory.asking(job_id=job_id)
         return self.start_or_find(
             lambda: Started(hook.start(self.documents, self.config, job_id).job_id), Started(job_id)
         )

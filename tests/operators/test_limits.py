@@ -22,6 +22,7 @@ from airflow_status_provider.transport import http, sessions
 from tests.harness import Task, plainly, said
 from tests.operators.cases import CASES, COPILOT, DOCUMENTS, FOR_EVER, ORGANIZER, TAGGER, Case
 from tests.operators.conftest import Simulate
+from tests.versions import STATE_STORE
 
 #: the operators whose service has a login, one a service
 SIGNING = [TAGGER, ORGANIZER, COPILOT]
@@ -82,6 +83,58 @@ def test_a_start_outlasts_a_server_that_answers_nothing(
         task = Task(case.operator, **arguments)
         assert task.run().state == "deferred", said(task)
     assert len(remote.starts) == (2 if case is DOCUMENTS else 1)
+
+
+@STATE_STORE
+@every([TAGGER, COPILOT])
+def test_a_lost_workers_start_that_is_carried_out_late_is_found_by_the_retry(
+    case: Case, simulate: Simulate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server has not read the start yet when the next try asks: it goes on looking, and starts no other."""
+    monkeypatch.setattr(operators, "LOOK_FOR", 5.0)
+    simulated = simulate(dialect="observed")
+    remote = case.remote(simulated)
+    remote.script.seconds = FOR_EVER
+    task = Task(case.operator, retries=1, **case.arguments(simulated, tmp_path))
+    began = time.monotonic()
+    with monkeypatch.context() as patch:
+        built = http.built
+
+        def killed(*given: Any) -> httpx.Request:
+            request = built(*given)
+            if request.url.path.endswith(("/batch/start", "/execute/")):
+                remote.faults.late_start = 1.0 * SPEED
+                request.extensions["timeout"]["read"] = 0.2
+            return request
+
+        def die(*given: Any) -> Any:
+            raise SystemExit(1)
+
+        patch.setattr(http, "built", killed)
+        patch.setattr(operators, "uncertain", die)
+        assert task.run().state == "up_for_retry"
+    assert remote.starts == []
+    task.retry()
+    assert task.run().state == "deferred", said(task)
+    assert 0.5 < time.monotonic() - began < 5
+    assert len(remote.starts) == 1
+
+
+@STATE_STORE
+@every([TAGGER, DOCUMENTS, COPILOT])
+def test_a_start_that_was_refused_is_not_looked_for_by_the_retry(
+    case: Case, slow_status_simulator: SimulatorThread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It surely did not happen, so the next try starts at once."""
+    monkeypatch.setattr(operators, "LOOK_FOR", 60.0)
+    case.remote(slow_status_simulator).faults.start_limit = (0, 3600.0)
+    task = task_of(case, slow_status_simulator, tmp_path, retries=1)
+    assert task.run().state == "up_for_retry"
+    case.remote(slow_status_simulator).faults.start_limit = None
+    task.retry()
+    began = time.monotonic()
+    assert task.run().state in ("deferred", "success"), said(task)
+    assert time.monotonic() - began < 10
 
 
 @every(SIGNING)
