@@ -13,7 +13,7 @@ STAMP := $(VENV)/.stamp
 install = $(BIN)/uv pip install --quiet --python $(BIN)/python --constraints $(LOCK) --group $(1) || $(BIN)/python -m pip install --quiet --constraint $(LOCK) --group $(1)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-cluster test test-lowest test-fast test-cluster test-matrix test-upgrade test-newest lock cluster-venv bench chaos chaos-airflow fuzz soak docs lint clean
+.PHONY: help venv demo demo-cluster test test-lowest test-fast test-slow test-cluster test-matrix test-upgrade test-newest lock cluster-venv bench chaos chaos-airflow fuzz soak docs lint clean
 
 help: ## show this
 	@echo 'make demo   run the example DAGs on a real Airflow against the simulator, and show how each task waited'
@@ -24,6 +24,7 @@ help: ## show this
 	@echo 'make test   run all tests, in four processes, those on a real Airflow too'
 	@echo '            (ARGS="tests/waiting -k poll" runs some, ARGS="-n 0 --pdb" in one process)'
 	@echo 'make test-fast  run all tests that need no Airflow'
+	@echo 'make test-slow  kill tasks on a real Airflow whose server a document blocks for 6 or 25 seconds (4 minutes)'
 	@echo 'make test-cluster   run the tests on PostgreSQL, Redis and Celery, which make test skips where Celery is not installed'
 	@echo 'make test-lowest  run the transport and the protocols on the lowest versions that are allowed (2 minutes)'
 	@echo 'make test-newest  run the same on the newest version of everything, if that differs from $(LOCK) (3 minutes)'
@@ -61,6 +62,9 @@ test: $(STAMP)
 
 test-fast: $(STAMP)
 	$(PYTEST) -m 'not airflow' $(ARGS)
+
+test-slow: $(STAMP)
+	$(BIN)/python -m tools.kills $(ARGS)
 
 test-cluster: cluster-venv
 	$(BIN)/python -m tools.supervise $(BIN)/python -m pytest tests/system/test_cluster.py $(ARGS)
