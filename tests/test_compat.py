@@ -90,6 +90,26 @@ def test_a_region_is_found_where_there_is_one() -> None:
         assert compat.region(plain) is None
 
 
+@pytest.mark.parametrize("once", [False, True])
+def test_whether_events_keep_xcoms_is_found_by_what_is_stored(
+    once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow encodes the XComs of a task-end event before the column does; one that does not is recognised."""
+    from airflow.models.xcom import XComModel
+
+    if once:
+        monkeypatch.setattr(XComModel, "serialize_value", staticmethod(lambda value, **_: value))
+    assert compat.events_keep_xcoms.__wrapped__() is once
+
+
+def test_what_cannot_be_asked_is_not_relied_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A release whose code for events takes other arguments counts as one that encodes twice."""
+    from airflow.models import trigger
+
+    monkeypatch.setattr(trigger, "handle_event_submit", lambda: None)
+    assert compat.events_keep_xcoms.__wrapped__() is False
+
+
 @pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_other_module_asks_for_the_release(path: Path) -> None:
     """Only ``compat`` knows Airflow's version, or tries an import of Airflow's to see what there is."""

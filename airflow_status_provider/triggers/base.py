@@ -448,12 +448,21 @@ class StatusTrigger(BaseTrigger):
         result = await self._told(update)
         if result is None:
             return TriggerEvent(payload)
+        if self._event_can_bring_it():
+            return TaskSuccessEvent(xcoms={"return_value": with_wait(result, record)})
         stored = await self._store(with_wait(result, record))
         if stored is None:
             return TriggerEvent(payload)
         if not stored:
             return TriggerEvent({**payload, "xcom": result})
         return TaskSuccessEvent() if self.end_from_trigger else TriggerEvent({**payload, "stored": True})
+
+    def _event_can_bring_it(self) -> bool:
+        """Whether the end's event can store what the task returns: it needs no request of its own then. Never
+        a result, for events are logged; and never past another XCom backend."""
+        if not self.end_from_trigger or self.with_result or self._task() is None:
+            return False
+        return xcoms.kept_by_airflow() and compat.events_keep_xcoms()
 
     async def _told(self, update: Update) -> dict[str, Any] | None:
         """What goes to XCom from here; None if a worker says it."""
@@ -489,7 +498,6 @@ class StatusTrigger(BaseTrigger):
     async def _store(self, result: dict[str, Any]) -> bool | None:
         """Whether it went straight to XCom; None if it could not, and a worker should rather see to it.
 
-        An event that ends a task could bring it along, but Airflow encodes that twice: its readers get text.
         In dag.test there is no task instance to store it for, but then nobody keeps the event either.
         """
         for attempt in range(1, RESULT_TRIES + 1):

@@ -137,6 +137,9 @@ class TaskInstance:
         self.xcoms[key] = json.loads(json.dumps(value))
         self.history.append((key, value))
 
+    async def put(self, key: str, value: Any, where: dict[str, Any]) -> None:
+        await self.aset(key, value, **where)
+
     async def aget_one(self, *, key: str, **where: Any) -> Any:
         assert where["task_id"] == "task"
         return self.xcoms.get(key)

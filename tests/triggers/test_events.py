@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
 
+from airflow_status_provider import compat, xcoms
 from airflow_status_provider.errors import StatusProviderError
 from airflow_status_provider.protocols.jobs import JobKind
 from airflow_status_provider.triggers import base
@@ -147,6 +148,43 @@ async def test_a_success_may_end_the_task(connect: Connect, task: TaskInstance, 
     assert event.xcoms is None  # Airflow would encode them twice
     assert task.xcoms["return_value"]["job_id"] == job_id
     assert task.xcoms["return_value"]["wait"]["how"] in ("push", "poll")
+
+
+@TRIGGER_XCOMS
+async def test_the_event_brings_a_summary_where_airflow_keeps_it(
+    connect: Connect, task: TaskInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where Airflow stores an event's XComs as they are, a sensor's comes with its end, without a request."""
+    monkeypatch.setattr(compat, "events_keep_xcoms", lambda: True)
+    here = await connect("haidy")
+    job_id = here.add()
+    here.end(job_id)
+    (event,) = await events(task.of(trigger_of(here, job_id, end_from_trigger=True)))
+    assert type(event) is TaskSuccessEvent
+    assert event.xcoms is not None
+    assert event.xcoms["return_value"]["job_id"] == job_id
+    assert "return_value" not in task.xcoms
+    json.dumps(event.xcoms, allow_nan=False)
+
+
+@TRIGGER_XCOMS
+@pytest.mark.parametrize("other_backend", [False, True])
+async def test_the_event_brings_no_result_and_nothing_past_another_backend(
+    connect: Connect, task: TaskInstance, monkeypatch: pytest.MonkeyPatch, other_backend: bool
+) -> None:
+    """Events are logged, and only Airflow's own backend stores what they bring."""
+    monkeypatch.setattr(compat, "events_keep_xcoms", lambda: True)
+    if other_backend:
+        monkeypatch.setattr(xcoms, "kept_by_airflow", lambda: False)
+        monkeypatch.setattr(xcoms, "put", task.put)
+    here = await connect("haidy")
+    job_id = here.add()
+    here.end(job_id)
+    trigger = trigger_of(here, job_id, end_from_trigger=True, with_result=not other_backend)
+    (event,) = await events(task.of(trigger))
+    assert type(event) is TaskSuccessEvent
+    assert event.xcoms is None
+    assert job_id in task.xcoms["return_value"].values()
 
 
 async def test_a_task_without_xcoms_needs_none_stored(connect: Connect) -> None:
