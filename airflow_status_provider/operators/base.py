@@ -83,7 +83,7 @@ class StatusOperator(WaitingTask):
     ``return_value`` is the result, in which ``wait`` says how the end was learned (``how``: push, poll or
     first check) and after how many ``seconds``. With ``do_xcom_push=False`` the result is not even fetched.
 
-    :param poll_interval: seconds between status reads while no socket is known to work.
+    :param poll_interval: seconds between status reads while no socket is open.
     :param timeout: seconds (or timedelta) from the start of the wait, after which one last read decides and
         the task fails. By default Airflow's ``[sensors] default_timeout``.
     :param on_timeout: ``"leave"`` the remote job running when its time is over (default; a retry waits on for

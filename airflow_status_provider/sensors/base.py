@@ -58,7 +58,7 @@ class StatusSensor(WaitingTask, BaseSensorOperator):
     wait; one last read decides), ``soft_fail`` (skip when the job ended badly or the time ran out; mistakes
     in the DAG or the connection still fail), ``mode`` (only with ``deferrable=False``).
 
-    :param poll_interval: seconds between status reads while no socket is known to work.
+    :param poll_interval: seconds between status reads while no socket is open.
     :param stall_timeout: seconds without any change in the job's status, progress or counts, after which the
         wait ends. By default never.
     :param deferrable: wait in the triggerer (default) instead of holding a worker.

@@ -109,7 +109,7 @@ class StatusTrigger(BaseTrigger):
 
     :param conn_id: the Airflow connection; secrets never stand in a trigger's kwargs.
     :param job_id: what to wait for, as the service calls it.
-    :param poll_interval: seconds between status reads while no socket is known to work.
+    :param poll_interval: seconds between status reads while no socket is open.
     :param deadline: Unix seconds at which one last read decides; None for no deadline.
     :param of_execution: ``deadline`` is the task's ``execution_timeout``: a task that ends there is retried.
     :param stall_timeout: seconds without any change of the job, from the start of the wait or of this

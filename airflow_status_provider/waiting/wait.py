@@ -46,7 +46,7 @@ async def wait(
     """Wait until the job has ended, however it ends.
 
     ``deadline``: Unix seconds, None for no end. ``poll_interval``: seconds between status reads while no
-    socket is known to work. ``stall_timeout``: seconds without a change, after which a status read that finds
+    socket is open. ``stall_timeout``: seconds without a change, after which a status read that finds
     none either ends the wait; None for patience. ``seen``: the service has known this job before, so that a
     later "404" means lost. ``options``: what the kind's tracker takes beside the id. ``on_progress`` is
     called with every change of status or progress before the end, and must not raise. Raises

@@ -18,7 +18,7 @@ class TaggerBatchEventTrigger(EndEventTrigger):
 
     :param tagger_conn_id: an Airflow connection of type ``tagger``.
     :param job_id: the batch; ids may be chosen before the start.
-    :param poll_interval: seconds between status reads while no socket is known to work.
+    :param poll_interval: seconds between status reads while no socket is open.
     :param queue: the queue of triggerers that watch (Airflow 3.4), if ``[triggerer] queues_enabled`` is on;
         by default those that have no queue.
     """
