@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import json.scanner
 import math
@@ -73,7 +74,14 @@ def _patiently(raw: str | bytes) -> Any:
     decoder.parse_object = _limited(decoder.parse_object)
     decoder.parse_array = _limited(decoder.parse_array)
     decoder.scan_once = json.scanner.py_make_scanner(decoder)  # type: ignore[attr-defined]
-    value = decoder.decode(raw if isinstance(raw, str) else raw.decode())
+    # what is read holds no cycles; each collection would walk through it all and let nobody else run
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        value = decoder.decode(raw if isinstance(raw, str) else raw.decode())
+    finally:
+        if collecting:
+            gc.enable()
     escaped = _ESCAPED_HALF if isinstance(raw, str) else _ESCAPED_HALF_BYTES
     return storable(value) if escaped.search(raw) else value  # type: ignore[arg-type]
 

@@ -314,6 +314,11 @@ class Client:
     async def _read(self, request: Request, url: str, headers: Mapping[str, str]) -> Response:
         try:
             answer = await self._line.send(request, url, headers)
+            if compressed(answer):
+                limit = most(request)
+                body = await self._line.compute(lambda: expanded(answer, limit), limit)
+                hold(len(body))
+                answer = dataclasses.replace(answer, body=body)
             self.unreachable = False
         except RemoteUnavailable as error:
             self.unreachable = True
@@ -455,9 +460,7 @@ def response(request: Request, status: int, headers: Iterable[tuple[str, str]], 
         if name == "set-cookie" and not request.authorised:
             cookies |= token_cookie(value)
     later = retry_after(lowered.get("retry-after"), time.time(), lowered.get("date"))
-    return Response(
-        status, lowered, _expanded(lowered.get("content-encoding"), body, most(request)), cookies, later
-    )
+    return Response(status, lowered, body, cookies, later)
 
 
 def token_cookie(header: str) -> dict[str, str]:
@@ -472,21 +475,22 @@ def token_cookie(header: str) -> dict[str, str]:
     return {name: value} if name in TOKEN_COOKIES and value else {}
 
 
-def _expanded(coding: str | None, body: bytes, limit: int) -> bytes:
+def compressed(answer: Response) -> bool:
+    return bool(answer.body) and answer.headers.get("content-encoding", "identity").lower() != "identity"
+
+
+def expanded(answer: Response, limit: int) -> bytes:
     """Compression was not asked for; httpx would expand a small body without end."""
-    coding = (coding or "identity").lower()
-    if coding == "identity" or not body:
-        return body
+    coding, body = answer.headers["content-encoding"].lower(), answer.body
     if coding not in ("gzip", "deflate"):
         raise RemoteUnavailable("the answer is compressed in a way that was not asked for")
     try:
-        expanded = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32).decompress(body, limit + 1)
+        whole = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32).decompress(body, limit + 1)
     except zlib.error:
         raise RemoteUnavailable("the answer is compressed and broken") from None
-    if len(expanded) > limit:
+    if len(whole) > limit:
         raise _too_large(limit)
-    hold(len(expanded))
-    return expanded
+    return whole
 
 
 def retry_after(header: str | None, now: float, date: str | None = None) -> float | None:

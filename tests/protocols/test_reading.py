@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import threading
@@ -165,3 +166,21 @@ def test_others_have_their_turn_while_many_values_are_read() -> None:
     read.set()
     other.join()
     assert turns > 3
+
+
+def test_nothing_is_collected_while_many_values_are_read() -> None:
+    """The collector would walk through all that is read already, again and again; it goes on after that."""
+    rounds: list[str] = []
+
+    def collected(phase: str, info: dict[str, int]) -> None:
+        rounds.append(phase)
+
+    raw = b"[" + b",".join([b"[]"] * 50_000) + b"]"
+    gc.collect()
+    gc.callbacks.append(collected)
+    try:
+        reading.parsed(raw)
+    finally:
+        gc.callbacks.remove(collected)
+    assert len(rounds) < 10
+    assert gc.isenabled()
