@@ -226,7 +226,6 @@ def _resident() -> float:
 
 async def _attacked(name: str, ports: list[int], ends: float, seconds: float) -> dict[str, float]:
     from airflow_status_provider.protocols import areal, haidy, organizer, tagger
-    from airflow_status_provider.transport import aio, ws  # noqa: F401 - their imports are no attack
     from airflow_status_provider.transport import endpoint as endpoints
     from airflow_status_provider.waiting.wait import wait
 
@@ -330,6 +329,12 @@ async def _attacked(name: str, ports: list[int], ends: float, seconds: float) ->
 
 def one(name: str, seconds: float) -> None:
     """In this process; its last words are the figures."""
+    import airflow.sdk  # noqa: F401 - an import is no attack
+
+    import airflow_status_provider.transport.aio
+    import airflow_status_provider.transport.ws
+    import airflow_status_provider.watchers.organizer  # noqa: F401
+
     logging.disable(logging.CRITICAL)
     forked = multiprocessing.get_context("fork")
     ours, theirs = forked.Pipe()

@@ -29,6 +29,9 @@ MOST_BYTES = 64 * 2**20
 MOST_BYTES_EACH = MOST_BYTES // 2
 #: bytes that a peer has not read yet of what it makes a connection send, as pongs
 MOST_UNSENT = 2**20
+#: seconds that one slice may take: of the shortest frames there are hundreds in one
+LONG = 0.005
+SHORTEST_SLICE = 128
 #: accounts remembered in a process
 REMEMBERED = 1024
 
@@ -84,20 +87,26 @@ def load_of(digest: str) -> Load:
 
 
 class Sliced(asyncio.BufferedProtocol):
-    """Before a protocol of streams: it is given ``SLICE`` bytes in one turn of the loop, and its
-    connection is cut when its service takes too much time or reads nothing of what it is sent."""
+    """Before a protocol of streams: it is given at most ``SLICE`` bytes in one turn of the loop, less where
+    they take long, and its connection is cut when its service takes too much time or reads nothing of what
+    it is sent."""
 
     SLICE = 4096
     load: Load
+    _size = 512
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        self._slice = memoryview(bytearray(self.SLICE))  # TLS fills slices of it
+        self._slice = memoryview(bytearray(min(self._size, self.SLICE)))  # TLS fills slices of it
         return self._slice
 
     def buffer_updated(self, nbytes: int) -> None:
         started = time.perf_counter()
         self.data_received(bytes(self._slice[:nbytes]))  # type: ignore[attr-defined]
         seconds = time.perf_counter() - started
+        if seconds > LONG:
+            self._size = max(SHORTEST_SLICE, self._size // 2)
+        elif nbytes >= self._size and seconds < LONG / 4:
+            self._size = min(self.SLICE, self._size * 2)
         over = self.load.spent(max(0.0, seconds - self.allowed(nbytes)))
         transport: asyncio.Transport | None = getattr(self, "transport", None)
         if transport is not None and (over or transport.get_write_buffer_size() > MOST_UNSENT):

@@ -233,6 +233,29 @@ def test_json_of_too_many_values_is_none() -> None:
         reading.parsed(b"[" + b",".join([b"[]"] * reading.MOST_VALUES) + b"]")
 
 
+def test_a_slice_that_takes_long_is_followed_by_a_shorter_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of frames of two bytes there are hundreds in one slice; of a large one, many slices."""
+    now = 0.0
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+
+    class Taker(load.Sliced):
+        load = load.Load()
+        cost = 0.0
+
+        def data_received(self, data: bytes) -> None:
+            nonlocal now
+            now += self.cost * len(data)
+
+    taker = Taker()
+    for _ in range(5):
+        taker.buffer_updated(len(taker.get_buffer(-1)))
+    assert len(taker.get_buffer(-1)) == Taker.SLICE
+    taker.cost = 0.00003
+    for _ in range(6):
+        taker.buffer_updated(len(taker.get_buffer(-1)))
+    assert len(taker.get_buffer(-1)) * taker.cost < load.LONG
+
+
 async def test_pings_without_end_cost_little_at_once(peer: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """The connection of who does nothing but ping is cut, and nobody stands still for it meanwhile."""
     monkeypatch.setattr(load, "MOST_TIME", 0.2)
