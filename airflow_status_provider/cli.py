@@ -53,6 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     abandoned.add_argument("--json", action="store_true", help="as JSON")
     abandoned.set_defaults(run=_abandoned)
+    schema = commands.add_parser(
+        "schema",
+        help="print the JSON Schema of descriptions of services, for editors",
+        description="The JSON Schema of a description: its words, their forms and what they mean.",
+    )
+    schema.set_defaults(run=_schema)
     options = parser.parse_args(arguments)
     return int(options.run(options))
 
@@ -105,6 +111,13 @@ def _abandoned(options: argparse.Namespace) -> int:
     print(f"{len(found)} found. Not seen:")
     for unseen in UNSEEN:
         print(f"- {unseen}")
+    return 0
+
+
+def _schema(_: argparse.Namespace) -> int:
+    from airflow_status_provider.described.model import schema
+
+    print(json.dumps(schema(), indent=2))
     return 0
 
 

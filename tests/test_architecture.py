@@ -27,6 +27,7 @@ BELOW: dict[str, set[str]] = {
     "compat": set(),
     "instances": {"compat"},
     "protocols": {"results", "errors"},
+    "described": {"errors"},
     "outcomes": {"protocols", "errors"},
     "transport": {"protocols", "errors"},
     "waiting": {"transport", "protocols", "errors"},
@@ -90,7 +91,7 @@ BELOW: dict[str, set[str]] = {
     "doctor": {"hooks", "transport", "protocols", "errors"},
     "sizing": {"waiting", "transport", "protocols", "errors"},
     "abandoned": {"compat", "operators", "triggers"},
-    "cli": {"compat", "abandoned", "doctor", "sizing", "hooks", "provider_info", "errors"},
+    "cli": {"compat", "abandoned", "described", "doctor", "sizing", "hooks", "provider_info", "errors"},
     "simulator": set(),
 }
 NETWORK = {"httpx", "aiohttp", "websockets"}
@@ -102,6 +103,7 @@ WITHOUT: dict[str, set[str]] = {
     "compat": {"asyncio", *NETWORK},
     "instances": {"asyncio", "airflow", *NETWORK},
     "protocols": {"asyncio", "airflow", "time", "socket", "threading", *NETWORK},
+    "described": {"asyncio", "airflow", "time", "socket", "threading", *NETWORK},
     "outcomes": {"asyncio", "airflow", "time", *NETWORK},
     "transport": {"airflow"},
     "waiting": {"airflow", "opentelemetry", *NETWORK},
