@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,6 +53,10 @@ def loads(text: str, source: str) -> Description:
         raise InvalidInput(f"{source}, line {mistake.line}: {mistake}") from None
     except json.JSONDecodeError as error:
         raise InvalidInput(f"{source}, line {error.lineno}: this is no JSON ({error.msg})") from None
+    except ValueError:
+        raise InvalidInput(f"{source}, line 1: a number is too large: write it in quotes") from None
+    except RecursionError:
+        raise InvalidInput(f"{source}, line 1: this is nested too deeply for a description") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or "a character that YAML does not allow"
@@ -129,7 +134,10 @@ def _read(node: yaml.Node, place: Place, lines: dict[Place, int], seen: set[int]
         return None
     if "headers" in place or not _VALUES & set(place):
         return node.value
-    return _value(node.value)
+    try:
+        return _value(node.value)
+    except ValueError:
+        raise _Mistake(line, f"{place[-1]}: this number is too large: write it in quotes") from None
 
 
 def _mapping(node: yaml.MappingNode, place: Place, lines: dict[Place, int], seen: set[int]) -> dict[str, Any]:
@@ -154,5 +162,8 @@ def _mapping(node: yaml.MappingNode, place: Place, lines: dict[Place, int], seen
 def _value(text: str) -> Any:
     """What JSON makes of an unquoted text; ``on``, ``no`` and ``010`` stay words."""
     if text in ("true", "false", "null") or _NUMBER.fullmatch(text):
-        return json.loads(text)
+        value = json.loads(text)
+        if value in (math.inf, -math.inf):
+            raise ValueError(text)
+        return value
     return text

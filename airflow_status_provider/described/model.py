@@ -96,7 +96,9 @@ def _request(value: str) -> str:
 
 
 def _no_secret(name: str, value: Any) -> None:
-    if isinstance(value, str) and value and _SECRET_NAME.search(name) and not _PLACEHOLDER.search(value):
+    if not isinstance(value, str) or not value or not _SECRET_NAME.search(name):
+        return
+    if not _OF_THE_CONNECTION.search(value) and not _PLACEHOLDER.fullmatch(value):
         raise ValueError(f"{name}: a secret belongs in the connection: write {{password}}")
 
 

@@ -102,6 +102,9 @@ def test_yaml_json_and_python_say_the_same(tmp_path: Path) -> None:
 
 
 MISTAKES = [
+    ("Bearer {token}", "Bearer s3cret{key}", "headers:", "Authorization: a secret belongs in the connection"),
+    ("{priority: 5}", "{priority: " + "9" * 5000 + "}", None, "priority: this number is too large"),
+    ("{priority: 5}", "{priority: 1e999}", None, "priority: this number is too large"),
     ("{id: /render/id", "{id: render", None, "start.id.id: 'render' is no place of an id"),
     ("state: [/render/conclusion, /render/state]", "stat: /s", None, "stat: this word is unknown here"),
     (
@@ -195,12 +198,21 @@ def test_a_service_that_cannot_tell_says_so() -> None:
     assert from_values(QUEUE | {"states": {"succeeded": "done", "failed": []}}).states["failed"] == []
 
 
-@pytest.mark.parametrize("text", ["", "- a", "a: [", "{", "a: \x00", "\t"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "- a", "a: [", "{", "a: \x00", "\t", "[" * 3000, '{"a":' * 3000],
+)
 def test_text_that_is_no_description_is_refused(text: str) -> None:
     """No text ends in an error of a parser."""
     for name in ("x.yaml", "x.json"):
         with pytest.raises(InvalidInput, match=rf"^{name}, line \d+: "):
             loads(text, name)
+
+
+def test_a_huge_number_of_json_is_refused() -> None:
+    """Python reads no number of 5,000 digits, and the message says so of the file."""
+    with pytest.raises(InvalidInput, match=r"x\.json, line 1: a number is too large"):
+        loads('{"grace": ' + "9" * 5000 + "}", "x.json")
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
