@@ -12,6 +12,8 @@ from typing import Any
 import hypothesis
 import pytest
 
+from tests.airflows import airflow_of
+
 # a busy machine is no reason to fail
 hypothesis.settings.register_profile(
     "ours", suppress_health_check=[hypothesis.HealthCheck.too_slow], deadline=None
@@ -60,7 +62,8 @@ def _supervisor(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
-    """tests/system shares one Airflow, so it runs in one process; every other test runs in any.
+    """tests/system runs in two processes with one Airflow each, since most of its time is waiting. Every other test
+    runs in any process.
 
     The mark ``xdist_group`` would say that, but pytest-xdist 3.8 does not find it with pytest 9.2.
     """
@@ -70,9 +73,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
 
     class Scheduling(LoadGroupScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "airflow" if nodeid.startswith("tests/system/") else nodeid
+            return airflow_of(nodeid) or nodeid
 
     return Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What waits for Airflow begins first; there, what runs side by side comes before what breaks something."""
+    items.sort(
+        key=lambda item: (not airflow_of(item.nodeid), item.get_closest_marker("side_by_side") is None)
+    )
 
 
 def pytest_unconfigure() -> None:

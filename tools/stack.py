@@ -51,7 +51,7 @@ NAME_VARIABLE = "STACK_COMPONENT"
 END_STATES = frozenset({"success", "failed"})
 """What a finished run's state can be."""
 
-POLL_SECONDS = 0.2
+POLL_SECONDS = 0.5
 
 T = TypeVar("T")
 
@@ -368,8 +368,16 @@ class AirflowApi:
     # -- any call --------------------------------------------------------------------------------------------
 
     def request(self, method: str, path: str, **options: Any) -> Any:
-        """The decoded answer of a call below /api/v2; StackError where Airflow refuses it."""
+        """The decoded answer of a call below /api/v2; StackError where Airflow refuses it.
+
+        SQLite has one writer at a time. Where it was locked, nothing was written: the call is repeated.
+        """
         response = self._client.request(method, path, **options)
+        for pause in (0.5, 1.0, 2.0, 4.0):
+            if response.status_code not in (500, 503) or "atabase" not in response.text:
+                break
+            time.sleep(pause)
+            response = self._client.request(method, path, **options)
         if response.is_error:
             raise ApiError(method, path, response)
         return response.json() if response.content else None

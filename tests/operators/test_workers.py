@@ -47,7 +47,7 @@ def test_an_operators_own_end_runs(status_simulator: SimulatorThread) -> None:
 
 def test_a_sensors_own_end_runs(status_simulator: SimulatorThread) -> None:
     """And what it raises fails the task."""
-    job_id = status_simulator.call(status_simulator.simulator.tagger.add, seconds=0.5)
+    job_id = status_simulator.call(status_simulator.simulator.tagger.add, seconds=40.0)
     task = Task(Strict, job_id=job_id, poll_interval=0.05)
     assert task.complete().state == "failed"
     assert str(task.slices[-1].error) == "too few documents"

@@ -1,15 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One real Airflow and one simulator for all tests of a session that ask for them."""
+"""One real Airflow and one simulator for all tests of a process that ask for them.
+
+Tests that are marked ``side_by_side`` only look at runs and jobs of their own. All of a process start together, each
+in a thread, when the first one is reported, and come before the tests that break or change something.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from airflow_status_provider.simulator import SimulatorThread
+from tests.airflows import airflow_of
 from tools.stack import AirflowStack
 
 DAGS = Path(__file__).parent / "dags"
@@ -22,6 +31,8 @@ ENVIRONMENT = {
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
     "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+    # Files are read when they change or when a test asks for it, not each 30 seconds.
+    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
 }
 
 
@@ -59,3 +70,40 @@ def airflow_stack(
     }
     with AirflowStack(getattr(request, "param", folder), connections=connections, env=ENVIRONMENT) as stack:
         yield stack
+
+
+@pytest.fixture(scope="session")
+def at_work(
+    request: pytest.FixtureRequest,
+    airflow_stack: AirflowStack,
+    airflow_simulator: SimulatorThread,
+    airflow_observed: SimulatorThread,
+) -> Iterator[Callable[[str], dict[str, Future[Any]]]]:
+    """A function that starts all tests of an Airflow that are marked ``side_by_side``, once."""
+    given = {
+        "airflow_stack": airflow_stack,
+        "airflow_simulator": airflow_simulator,
+        "airflow_observed": airflow_observed,
+    }
+    with ThreadPoolExecutor(16) as pool:
+
+        @functools.cache
+        def start(airflow: str) -> dict[str, Future[Any]]:
+            tests = [item for item in request.session.items if item.get_closest_marker("side_by_side")]
+            mine = [test for test in tests if airflow_of(test.nodeid) == airflow]
+            return {test.nodeid: pool.submit(test.obj, **_arguments(test.obj, given)) for test in mine}
+
+        yield start
+
+
+def _arguments(test: Any, given: dict[str, Any]) -> dict[str, Any]:
+    return {name: given[name] for name in inspect.signature(test).parameters}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    if pyfuncitem.get_closest_marker("side_by_side") is None:
+        return None
+    start = pyfuncitem._request.getfixturevalue("at_work")
+    start(airflow_of(pyfuncitem.nodeid))[pyfuncitem.nodeid].result()
+    return True

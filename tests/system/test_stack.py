@@ -68,6 +68,7 @@ def test_a_component_that_ends_early_is_named_with_its_log_and_nothing_stays(
     assert "AIRFLOW_CONN_STRAY" not in stack.env
 
 
+@pytest.mark.side_by_side
 @pytest.mark.airflow
 def test_a_run_gives_its_state_its_xcom_and_its_log(airflow_stack: AirflowStack) -> None:
     api = airflow_stack.api
