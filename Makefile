@@ -21,7 +21,7 @@ help: ## show this
 	@echo '            DIALECT=observed  the services as they really answer, not as they are documented'
 	@echo 'make demo-cluster   the same on PostgreSQL, Redis, two Celery workers and two triggerers, then 2,000 waits at a time'
 	@echo '            (ARGS="--waits N"); ARGS=--failover kills and restarts parts under 1,000 waits instead'
-	@echo 'make test   run all tests, in four processes, those on a real Airflow too'
+	@echo 'make test   run all tests, in five processes, those on a real Airflow too (5 minutes)'
 	@echo '            (ARGS="tests/waiting -k poll" runs some, ARGS="-n 0 --pdb" in one process)'
 	@echo 'make test-fast  run all tests that need no Airflow'
 	@echo 'make test-slow  kill tasks on a real Airflow whose server a document blocks for 6 or 25 seconds (4 minutes)'
@@ -53,9 +53,9 @@ demo: $(STAMP)
 demo-cluster: cluster-venv
 	@$(BIN)/python -m tools.cluster $(ARGS)
 
-# tests/system shares one Airflow and runs in one of the processes (tests/conftest.py).
+# tests/system has two Airflows, each in one of the processes (tests/airflows.py).
 # The supervisor ends all that the run has started, however it ends.
-PYTEST := $(BIN)/python -m tools.supervise $(BIN)/python -m pytest -n 4 --dist loadgroup
+PYTEST := $(BIN)/python -m tools.supervise $(BIN)/python -m pytest -n 5 --dist loadgroup
 
 test: $(STAMP)
 	$(PYTEST) $(ARGS)

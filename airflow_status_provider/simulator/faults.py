@@ -115,7 +115,7 @@ class Window:
         if len(self._times) < number:
             self._times.append(now)
             return 0.0
-        return self._times[0] + seconds - now
+        return min(self._times, default=now) + seconds - now
 
 
 class TokenBucket:

@@ -452,7 +452,7 @@ class Organizer(Service[OrganizerJob, Script]):
         times[:] = [moment for moment in times if clock - moment < seconds]
         if limit is None or len(times) < limit:
             return None
-        after = math.ceil(seconds - (clock - times[0]))
+        after = math.ceil(seconds - (clock - min(times, default=clock)))
         headers = {
             "Retry-After": self.faults.retry_after or str(after),
             "X-RateLimit-Limit": str(limit),

@@ -287,8 +287,8 @@ async def main(described, job_ids):
 
 asyncio.run(main(*json.loads(sys.argv[1])))
 """
-SETTLING = 8.0
-STEADY = 10.0
+SETTLING = 5.0
+STEADY = 6.0
 
 
 async def test_two_processes_share_what_the_service_allows(world: Make) -> None:
