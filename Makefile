@@ -39,7 +39,7 @@ help: ## show this
 	@echo 'make fuzz   give bad input to everything that reads some (ARGS="--inputs N")'
 	@echo 'make soak   5,000 waits that come and go for an hour; the plot is docs/soak.svg (ARGS="--minutes N")'
 	@echo 'make docs   build the documentation into build/docs and check its links (LINKS=all: other sites too)'
-	@echo 'make lint   check style and types'
+	@echo 'make lint   check style, types, and the language of documentation and messages'
 	@echo 'make venv   only make the environment that the others need'
 	@echo 'make clean  remove the environment and everything else that these targets made'
 	@echo
@@ -115,6 +115,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/python -m tools.prose
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -350,7 +350,7 @@ class Description(_Part):
         fails = self.error or self.counts or (isinstance(self.result, Result) and self.result.error)
         if StatePhase.FAILED not in self.states and not fails:
             raise ValueError(
-                "nothing means failure: write failed in states; failed: [] says that the service cannot tell"
+                "nothing means failure: write failed in states; failed: [] says that none is reported"
             )
         return self
 

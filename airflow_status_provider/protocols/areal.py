@@ -565,7 +565,7 @@ class AccountStream:
             return NOTHING
         meta, data = reading.obj(frame.get("meta")), reading.obj(frame.get("data"))
         updates = _READERS[word](meta, data)
-        return Heard(updates, proof=True, tell=partial(_event, word, meta, data, updates))
+        return Heard(updates, proof=True, make_event=partial(_event, word, meta, data, updates))
 
 
 def _event(

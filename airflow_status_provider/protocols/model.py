@@ -195,16 +195,16 @@ class Event(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """What one frame said. ``proof``: this socket is known to carry news of jobs. ``tell``: makes the event
-    of the frame, which only watchers ask for."""
+    """What one frame said. ``proof``: this socket is known to carry news of jobs. ``make_event`` makes the
+    event of the frame, which only watchers ask for."""
 
     updates: tuple[Update, ...] = ()
     proof: bool = False
-    tell: Callable[[], Event | None] | None = None
+    make_event: Callable[[], Event | None] | None = None
 
     @property
     def event(self) -> Event | None:
-        return None if self.tell is None else self.tell()
+        return None if self.make_event is None else self.make_event()
 
 
 NOTHING = Heard()

@@ -197,7 +197,9 @@ class ClientStream:
             return Heard(proof=True)
         if word == "file_uploaded":
             uploads = self._uploaded(frame)
-            return Heard(uploads, proof=True, tell=partial(_event, word, uploads[0]) if uploads else None)
+            return Heard(
+                uploads, proof=True, make_event=partial(_event, word, uploads[0]) if uploads else None
+            )
         if job_id is None:
             return NOTHING
         if word in ("job.created", "job.updated"):
@@ -210,7 +212,9 @@ class ClientStream:
             update = _ask(job_id, "error", complaint(frame))
         else:
             return NOTHING
-        return Heard((update,), proof=True, tell=partial(_event, word, update) if update.status else None)
+        return Heard(
+            (update,), proof=True, make_event=partial(_event, word, update) if update.status else None
+        )
 
     def _job(self, job_id: str, frame: dict[str, Any]) -> Update:
         if reading.word(frame.get("status")) is None:
