@@ -67,11 +67,11 @@ def _queries(since: datetime) -> Iterator[Select[Any]]:
 def _query(model: Any, key: str, since: datetime) -> Select[Any]:
     ended_at = func.coalesce(TaskInstance.end_date, TaskInstance.updated_at)
     end = aliased(compat.xcom_model())
-    told = exists().where(_of(end), end.key.in_(("return_value", ERROR)))
+    reported = exists().where(_of(end), end.key.in_(("return_value", ERROR)))
     return (
         select(model.value, TaskInstance.state, ended_at, *_place())
         .join(TaskInstance, _of(model))
-        .where(model.key == key, TaskInstance.state.in_(OVER), ended_at >= since, ~told)
+        .where(model.key == key, TaskInstance.state.in_(OVER), ended_at >= since, ~reported)
     )
 
 

@@ -22,7 +22,7 @@ LONGEST_SECRET = 2**16
 MOST_VALUES = 2**19
 DENSE = 2**16
 #: the quick parser holds the interpreter's lock until it is done: more values than these are read by one that
-#: lets it go every few milliseconds, whoever calls it
+#: lets it go every few milliseconds, for any caller
 QUICK_VALUES = 2**15
 #: levels of lists and objects, of either parser: later readers call themselves for each
 DEEPEST = 200

@@ -301,8 +301,8 @@ def _rows(results: object, update: Update) -> list[TaggerDocument] | None:
 
 
 def _history_id(value: object) -> str | None:
-    told = reading.text(value)
-    return told if told is not None and HISTORY_ID.fullmatch(told) else None
+    found = reading.text(value)
+    return found if found is not None and HISTORY_ID.fullmatch(found) else None
 
 
 def _known(status: object) -> str | None:

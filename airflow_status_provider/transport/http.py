@@ -555,16 +555,10 @@ def broken(said: str) -> str:
 
 
 #: words of OpenSSL and of the resolver about what does not pass; "Temporary failure in name resolution" may
-_PERMANENT = (
-    *(
-        "CERTIFICATE_VERIFY_FAILED",
-        "certificate verify failed",
-        "WRONG_VERSION_NUMBER",
-        "wrong version number",
-    ),
-    *("RECORD_LAYER_FAILURE", "record layer failure"),
-    *("Name or service not known", "No address associated", "nodename nor servname"),
-)
+_PLAIN_HTTP = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "wrong version number", "record layer failure")
+_UNTRUSTED = ("CERTIFICATE_VERIFY_FAILED", "certificate verify failed")
+_NO_SUCH_NAME = ("Name or service not known", "No address associated", "nodename nor servname")
+_PERMANENT = (*_PLAIN_HTTP, *_UNTRUSTED, *_NO_SUCH_NAME)
 #: what the words of the operating system and of OpenSSL mean to who fixes the connection
 _HINTS = (
     (
@@ -572,15 +566,15 @@ _HINTS = (
         "this process or machine has no file descriptor left; raise its limit of open files (ulimit -n)",
     ),
     (
-        ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "wrong version number", "record layer failure"),
+        _PLAIN_HTTP,
         "does it speak http, not https?",
     ),
     (
-        ("CERTIFICATE_VERIFY_FAILED", "certificate verify failed"),
+        _UNTRUSTED,
         "its certificate is not trusted for this host; is it a private authority's, for extra.ca_file?",
     ),
     (
-        ("Name or service not known", "name resolution", "No address associated", "nodename nor servname"),
+        (*_NO_SUCH_NAME, "name resolution"),
         "the name is not known (DNS); is the host right?",
     ),
     (("Connection refused", "Connect call failed"), "nothing listens there; are host and port right?"),

@@ -250,9 +250,9 @@ class Stream:
             return 0.0
         for waiter in tuple(self.waiters):
             if not waiter.tracker.kind.readable:
-                told = f"{error}, and only the socket reports this"
+                words = f"{error}, and only the socket reports this"
                 waiter.fail(
-                    AuthenticationFailed(f"{waiter.name}: {told}; use credentials that the socket accepts")
+                    AuthenticationFailed(f"{waiter.name}: {words}; use credentials that the socket accepts")
                 )
         return REFUSED_PAUSE
 

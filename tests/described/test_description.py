@@ -151,7 +151,7 @@ MISTAKES = [
 def test_a_mistake_is_refused_with_file_line_and_word(
     right: str, wrong: str, at: str | None, said: str
 ) -> None:
-    """Whoever wrote the mistake finds it by the message alone."""
+    """The message alone is enough to find the mistake."""
     assert RENDERS.count(right) == 1
     text = RENDERS
     if said == "nothing means failure":

@@ -234,7 +234,7 @@ DIALECTS = pytest.mark.parametrize("dialect", ["documented", "observed"])
 def test_a_batch_whose_socket_reports_all_documents_opens_one_socket(
     deferrable: bool, dialect: str, simulate: Simulate
 ) -> None:
-    """Catchup and rows have told what the result needs, so nothing is fetched after the end."""
+    """Catchup and rows have reported what the result needs, so nothing is fetched after the end."""
     simulated = simulate(dialect=dialect)
     simulated.simulator.tagger.script.seconds = 25.0  # half a second
     paths = ["fine", "nonexistent", "good"]
